@@ -1,0 +1,35 @@
+"""Cell selection, reading and writing of AnnData."""
+
+from scvi_neuronedit.data._layers import RECORD_KEY, assemble, check_layer_is_free, record_layer
+from scvi_neuronedit.data._matrix import (
+    MatrixReader,
+    ValueSummary,
+    check_unique_features,
+    match_features,
+    summarize_values,
+    use_csr_matrix,
+)
+from scvi_neuronedit.data._names import listed, unknown_name
+from scvi_neuronedit.data._obs import check_obs_column, check_size_factors
+from scvi_neuronedit.data._selection import Selection, describe_selection, select_cells, storable_selection
+
+__all__ = [
+    "RECORD_KEY",
+    "MatrixReader",
+    "Selection",
+    "ValueSummary",
+    "assemble",
+    "check_layer_is_free",
+    "check_obs_column",
+    "check_size_factors",
+    "check_unique_features",
+    "describe_selection",
+    "listed",
+    "match_features",
+    "record_layer",
+    "select_cells",
+    "storable_selection",
+    "summarize_values",
+    "unknown_name",
+    "use_csr_matrix",
+]
