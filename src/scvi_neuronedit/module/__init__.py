@@ -1,0 +1,5 @@
+"""Modules in the sense of scvi-tools: inference, generative model and loss."""
+
+from scvi_neuronedit.module._autoencoder import LIKELIHOODS, SIZE_FACTOR_KEY, AutoencoderModule
+
+__all__ = ["LIKELIHOODS", "SIZE_FACTOR_KEY", "AutoencoderModule"]

@@ -1,0 +1,85 @@
+"""Training plan that keeps the history of scvi-tools but logs it once per epoch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from scvi.train import TrainingPlan
+
+if TYPE_CHECKING:
+    from typing import Any, Literal
+
+    import torch
+    from scvi.module.base import BaseModuleClass, LossOutput
+
+
+class EpochTrainingPlan(TrainingPlan):
+    """The training plan of scvi-tools, logging per epoch instead of at every step.
+
+    Logging at every step takes most of the time of a step on small panels. The history has the same columns:
+    ``train_loss``, ``elbo_train``, ``reconstruction_loss_train``, ``kl_local_train``, ``kl_global_train``, the
+    ``extra_metrics`` of the loss, and the same for ``validation``.
+
+    Parameters
+    ----------
+    module
+        Module to train.
+    **kwargs
+        As for :class:`scvi.train.TrainingPlan`.
+    """
+
+    def __init__(self, module: BaseModuleClass, **kwargs: Any) -> None:
+        super().__init__(module, **kwargs)
+        self._totals = {"train": defaultdict(float), "validation": defaultdict(float)}
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        """Loss of one minibatch."""
+        if "kl_weight" in self.loss_kwargs:
+            self.loss_kwargs["kl_weight"] = self.kl_weight
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
+        """Loss of one minibatch of validation cells."""
+        self._step(batch, "validation")
+
+    def on_train_epoch_end(self) -> None:
+        """Log the losses of the epoch."""
+        self._log_epoch("train", "train_loss")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the losses of the validation cells."""
+        self._log_epoch("validation", "validation_loss")
+
+    def _step(self, batch: dict[str, torch.Tensor], mode: Literal["train", "validation"]) -> torch.Tensor:
+        _, _, output = self.forward(batch, loss_kwargs=self.loss_kwargs)
+        self._add(output, self._totals[mode])
+        return output.loss
+
+    @staticmethod
+    def _add(output: LossOutput, totals: dict[str, torch.Tensor]) -> None:
+        n_cells = output.n_obs_minibatch
+        totals["n_cells"] += n_cells
+        totals["n_batches"] += 1
+        totals["loss"] += output.loss.detach() * n_cells
+        totals["reconstruction_loss"] += output.reconstruction_loss_sum.detach()
+        totals["kl_local"] += output.kl_local_sum.detach()
+        totals["kl_global"] += output.kl_global_sum.detach()
+        for name, value in output.extra_metrics.items():
+            totals["extra", name] += value.detach() * n_cells
+
+    def _log_epoch(self, mode: Literal["train", "validation"], loss_name: str) -> None:
+        totals, self._totals[mode] = self._totals[mode], defaultdict(float)
+        n_cells = totals["n_cells"]
+        n_obs = self.n_obs_training if mode == "train" else self.n_obs_validation
+        reconstruction_loss, kl_local = totals["reconstruction_loss"] / n_cells, totals["kl_local"] / n_cells
+        kl_global = totals["kl_global"] / totals["n_batches"]
+        metrics = {
+            f"elbo_{mode}": reconstruction_loss + kl_local + kl_global / (n_obs or 1),
+            f"reconstruction_loss_{mode}": reconstruction_loss,
+            f"kl_local_{mode}": kl_local,
+            f"kl_global_{mode}": kl_global,
+        }
+        metrics |= {f"{key[1]}_{mode}": total / n_cells for key, total in totals.items() if key[0] == "extra"}
+        self.log(loss_name, totals["loss"] / n_cells, prog_bar=True, sync_dist=self.use_sync_dist)
+        self.log_dict(metrics, sync_dist=self.use_sync_dist)
