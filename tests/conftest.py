@@ -67,12 +67,12 @@ def adata(simulated) -> sc.AnnData:
     return simulated.copy()
 
 
-def train(adata: sc.AnnData, max_epochs: int = 20, likelihood: str = "normal", **setup) -> NeuronEdit:
+def train(adata: sc.AnnData, max_epochs: int = 40, likelihood: str = "normal", **setup) -> NeuronEdit:
     """A small model, trained for a few seconds."""
     scvi.settings.seed = 0
     NeuronEdit.setup_anndata(adata, **{**KEYS, **setup})
     model = NeuronEdit(adata, n_latent=8, hidden=(32,), dropout_rate=0, likelihood=likelihood)
-    model.train(max_epochs=max_epochs, accelerator="cpu", enable_progress_bar=False)
+    model.train(max_epochs=max_epochs, batch_size=32, accelerator="cpu", enable_progress_bar=False)
     return model
 
 
@@ -86,4 +86,4 @@ def model(simulated) -> NeuronEdit:
 @pytest.fixture(scope="session")
 def count_model(simulated_counts) -> NeuronEdit:
     """Negative binomial, trained on all cells. Its AnnData must not be written to."""
-    return train(simulated_counts.copy(), likelihood="nb")
+    return train(simulated_counts.copy(), max_epochs=100, likelihood="nb")

@@ -97,7 +97,6 @@ def test_empty_x():
         MatrixReader(AnnData(layers={"counts": VALUES}), None)
 
 
-
 def of_features(names):
     adata = AnnData(np.zeros((1, len(names))))
     adata.var_names = names

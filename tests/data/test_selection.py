@@ -51,7 +51,11 @@ def test_a_stored_selection_selects_the_same_cells(cells, selection):
 @pytest.mark.parametrize(
     ("selection", "error", "message"),
     [
-        ("stim2", ValueError, r"source 'stim2' is not in adata.obs\['condition'\] \('ctrl', 'stim'\); did you mean 'st"),
+        (
+            "stim2",
+            ValueError,
+            r"source 'stim2' is not in adata.obs\['condition'\] \('ctrl', 'stim'\); did you mean 'st",
+        ),
         ("zzz", ValueError, r"source 'zzz' is not in adata.obs\['condition'\] \('ctrl', 'stim'\)\.$"),
         ({"cell_typ": "B"}, KeyError, "did you mean 'cell_type'"),
         ({"cell_type": ["B", "b"]}, ValueError, "source 'b' is not in"),

@@ -18,9 +18,7 @@ def draw(rng, mean, inverse_dispersion, n_cells=20_000):
 @pytest.mark.parametrize(("before", "after"), [(0.3, 2.0), (2.0, 0.3), (5.0, 40.0), (40.0, 5.0)])
 def test_counts_of_the_first_distribution_follow_the_second_afterwards(rng, before, after, inverse_dispersion):
     counts = draw(rng, before, inverse_dispersion)
-    carried = carry_counts(
-        counts, np.full(counts.shape, before), np.full(counts.shape, after), rng, inverse_dispersion
-    )
+    carried = carry_counts(counts, np.full(counts.shape, before), np.full(counts.shape, after), rng, inverse_dispersion)
     assert (carried == np.rint(carried)).all()
     assert (carried >= 0).all()
     bins = np.arange(60)

@@ -4,6 +4,7 @@ from scvi_neuronedit.data._layers import RECORD_KEY, assemble, check_layer_is_fr
 from scvi_neuronedit.data._matrix import (
     MatrixReader,
     ValueSummary,
+    check_likelihood,
     check_unique_features,
     match_features,
     summarize_values,
@@ -11,15 +12,18 @@ from scvi_neuronedit.data._matrix import (
 )
 from scvi_neuronedit.data._names import listed, unknown_name
 from scvi_neuronedit.data._obs import check_obs_column, check_size_factors
+from scvi_neuronedit.data._populations import Populations, select_populations
 from scvi_neuronedit.data._selection import Selection, describe_selection, select_cells, storable_selection
 
 __all__ = [
     "RECORD_KEY",
     "MatrixReader",
+    "Populations",
     "Selection",
     "ValueSummary",
     "assemble",
     "check_layer_is_free",
+    "check_likelihood",
     "check_obs_column",
     "check_size_factors",
     "check_unique_features",
@@ -28,6 +32,7 @@ __all__ = [
     "match_features",
     "record_layer",
     "select_cells",
+    "select_populations",
     "storable_selection",
     "summarize_values",
     "unknown_name",

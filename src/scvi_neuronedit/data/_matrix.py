@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from anndata.abc import CSCDataset
 from scipy import sparse
+from scvi import settings
 
 from scvi_neuronedit.data._names import listed, unknown_name
 
@@ -131,6 +133,38 @@ def summarize_values(reader: MatrixReader) -> ValueSummary:
         minimum = min(minimum, float(block.min()))
         is_integer = is_integer and bool((block == np.rint(block)).all())
     return ValueSummary(minimum, is_integer)
+
+
+def check_likelihood(reader: MatrixReader, likelihood: str) -> float:
+    """Check that the values of a layer fit a likelihood.
+
+    Parameters
+    ----------
+    reader
+        The layer.
+    likelihood
+        ``"normal"``, or a likelihood of counts.
+
+    Returns
+    -------
+    The smallest value.
+    """
+    values = summarize_values(reader)
+    msg = ""
+    if likelihood == "normal":
+        if values.is_integer and values.minimum >= 0:
+            msg = (
+                f"{reader.name} holds counts, but likelihood='normal' is for log-normalised or "
+                "arcsinh-transformed data; pass likelihood='nb' or 'poisson', or transform the data."
+            )
+    elif values.minimum < 0:
+        msg = f"likelihood={likelihood!r} is for counts, but {reader.name} holds negative values (minimum {values.minimum:g})."
+        raise ValueError(msg)
+    elif not values.is_integer:
+        msg = f"likelihood={likelihood!r} is for counts, but {reader.name} holds values that are not whole numbers."
+    if msg:
+        warnings.warn(msg, UserWarning, stacklevel=settings.warnings_stacklevel)
+    return values.minimum
 
 
 def match_features(adata: AnnData, var_names: Sequence[str]) -> NDArray[np.intp] | slice:

@@ -1,0 +1,203 @@
+"""The command line: the same verbs on files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from anndata import AnnData
+
+app = typer.Typer(
+    help="Predict cells after a change that was only measured on other cells.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Likelihood(StrEnum):
+    """Likelihoods of the autoencoder."""
+
+    normal = "normal"
+    nb = "nb"
+    poisson = "poisson"
+
+
+class Method(StrEnum):
+    """Activation maps."""
+
+    neighbor = "neighbor"
+    percentile = "percentile"
+    mean = "mean"
+    gaussian = "gaussian"
+
+
+InputFile = Annotated[Path, typer.Argument(metavar="IN.h5ad", help="File to read.")]
+
+
+@app.command()
+def predict(
+    input_file: InputFile,
+    output_file: Annotated[Path, typer.Argument(metavar="OUT.h5ad", help="File to write: the input and a layer more.")],
+    condition_key: Annotated[str, typer.Option(help="Column of obs with the condition.")],
+    source: Annotated[str, typer.Option(help="Condition of the cells before the change.")],
+    target: Annotated[str, typer.Option(help="Condition of the cells after the change.")],
+    query: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=VALUE",
+            help="Cells to predict; repeat for further columns or values. Among the source cells, unless the "
+            "condition column itself is named. [default: source cells of labels without target cells, or all]",
+        ),
+    ] = None,
+    layer_added: Annotated[str, typer.Option(help="Layer to write.")] = "predicted",
+    layer: Annotated[str | None, typer.Option(help="Layer to read. [default: X]")] = None,
+    labels_key: Annotated[str | None, typer.Option(help="Column of obs with the cell type, to match on.")] = None,
+    batch_key: Annotated[str | None, typer.Option(help="Column of obs with the batch.")] = None,
+    likelihood: Annotated[Likelihood, typer.Option(help="normal: log-normalised or arcsinh data.")] = Likelihood.normal,
+    method: Annotated[Method, typer.Option(help="Activation map.")] = Method.neighbor,
+    max_epochs: Annotated[int | None, typer.Option(min=1, help="Passes through the data. [default: by size]")] = None,
+    accelerator: Annotated[str, typer.Option(help="As in scvi-tools: auto, cpu, gpu, ...")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file, or the layer.")] = False,
+) -> None:
+    """Train a model, learn the edit from SOURCE to TARGET, and write predicted cells into a layer."""
+    with _one_line_errors():
+        if output_file.exists() and not overwrite:
+            msg = f"{output_file} already exists; choose another name or pass --overwrite."
+            raise ValueError(msg)
+        if not output_file.absolute().parent.is_dir():
+            msg = f"the folder of {output_file} does not exist."
+            raise ValueError(msg)
+        selection = _parse_query(query, condition_key, source)
+        adata = _read(input_file)
+
+        import scvi
+
+        from scvi_neuronedit import NeuronEdit
+        from scvi_neuronedit.data import check_layer_is_free, select_cells, select_populations
+
+        check_layer_is_free(adata, layer_added, overwrite=overwrite)
+        scvi.settings.seed = seed
+        NeuronEdit.setup_anndata(
+            adata, layer=layer, condition_key=condition_key, batch_key=batch_key, labels_key=labels_key
+        )
+        # what training for minutes would only find out at its end
+        keys = {"condition_key": condition_key, "labels_key": labels_key}
+        with warnings.catch_warnings(action="ignore"):
+            select_populations(adata, source, target, **keys)
+        if selection is not None:
+            select_cells(adata, selection, argument="query", condition_key=condition_key)
+        model = NeuronEdit(adata, likelihood=likelihood.value)
+        model.train(max_epochs=max_epochs, accelerator=accelerator)
+        model.predict_condition(
+            source,
+            target,
+            selection,
+            layer_added=layer_added,
+            method=method.value,
+            overwrite=overwrite,
+            random_state=seed,
+            silent=False,
+        )
+        _remove_registration(adata)
+        _write(adata, output_file)
+    record = adata.uns["neuronedit"][layer_added]
+    typer.echo(f"{record['n_query']:,} cells predicted ({record['edit']}); layer {layer_added!r} of {output_file}")
+
+
+@app.command()
+def info(input_file: InputFile) -> None:
+    """Show what a file holds: layers, columns to name, and layers written by this package."""
+    with _one_line_errors():
+        adata = _read(input_file, backed=True)
+        typer.echo(f"{input_file}: {adata.n_obs:,} cells x {adata.n_vars:,} features")
+        for name in [None] * (adata.X is not None) + list(adata.layers):
+            typer.echo(f"  {'X' if name is None else f'layer {name!r}'}: {_describe_values(adata, name)}")
+        for column in adata.obs:
+            counts = adata.obs[column].value_counts()
+            if len(counts) <= 20:
+                values = ", ".join(f"{value} ({n:,})" for value, n in counts.items())
+                typer.echo(f"  obs {column!r}: {values}")
+        for name, record in adata.uns.get("neuronedit", {}).items():
+            typer.echo(f"  {name!r} was predicted by scvi-neuronedit {record['versions']['scvi-neuronedit']}:")
+            typer.echo(f"    {record['edit']}; query {record['query']} ({record['n_query']:,} cells)")
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn what a caller can mend into one line and exit code 1; show warnings as one line each."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: typer.echo(f"Warning: {message}", err=True)
+        try:
+            yield
+        except (KeyError, OSError, TypeError, ValueError) as error:
+            text = error.args[0] if isinstance(error, KeyError) and error.args else error
+            typer.echo(f"Error: {text}", err=True)
+            raise typer.Exit(1) from error
+
+
+def _parse_query(query: list[str] | None, condition_key: str, source: str) -> dict[str, list[str]] | None:
+    if not query:
+        return None
+    selection: dict[str, list[str]] = {}
+    for entry in query:
+        column, separator, value = entry.partition("=")
+        if not (column and separator and value):
+            msg = f"--query {entry!r} must have the form COLUMN=VALUE, such as cell_type=B."
+            raise ValueError(msg)
+        selection.setdefault(column, []).append(value)
+    return {condition_key: [source], **selection}
+
+
+def _read(path: Path, *, backed: bool = False) -> AnnData:
+    import anndata
+
+    if not path.is_file():
+        msg = f"{path} does not exist or is not a file."
+        raise ValueError(msg)
+    try:
+        return anndata.read_h5ad(path, backed="r" if backed else None)
+    except (KeyError, OSError) as error:
+        msg = f"{path} cannot be read as an h5ad file: {error}"
+        raise ValueError(msg) from error
+
+
+def _write(adata: AnnData, path: Path) -> None:
+    """Write to a temporary file beside the output and rename it: a crash leaves no half file."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(descriptor)
+    try:
+        adata.write_h5ad(temporary)
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _remove_registration(adata: AnnData) -> None:
+    """Drop the columns and identifiers that scvi-tools leaves in a registered AnnData."""
+    for column in [name for name in adata.obs if name.startswith("_scvi_")]:
+        del adata.obs[column]
+    for key in [name for name in adata.uns if name.startswith("_scvi_")]:
+        del adata.uns[key]
+
+
+def _describe_values(adata: AnnData, layer: str | None) -> str:
+    from scvi_neuronedit.data import MatrixReader, summarize_values
+
+    reader = MatrixReader(adata, layer)
+    values = summarize_values(reader)
+    kind = "with negative values"
+    if values.minimum >= 0:
+        kind = "counts" if values.is_integer else "non-negative"
+    return f"{'sparse' if reader.is_sparse else 'dense'}, {kind}"

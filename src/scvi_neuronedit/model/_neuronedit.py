@@ -1,0 +1,396 @@
+"""The model class: register, train, look inside."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from scvi import REGISTRY_KEYS, settings
+from scvi.data import AnnDataManager
+from scvi.data.fields import CategoricalObsField, LayerField, NumericalObsField
+from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
+from scvi.utils import setup_anndata_dsp, track
+
+from scvi_neuronedit.data import (
+    MatrixReader,
+    check_likelihood,
+    check_obs_column,
+    check_size_factors,
+    check_unique_features,
+    match_features,
+    summarize_values,
+    unknown_name,
+    use_csr_matrix,
+)
+from scvi_neuronedit.model._editing import EditingMixin
+from scvi_neuronedit.module import LIKELIHOODS, SIZE_FACTOR_KEY, AutoencoderModule
+from scvi_neuronedit.train import EpochTrainingPlan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from scvi_neuronedit.edit import Edit
+
+CONDITION_KEY = "condition"
+
+
+class NeuronEdit(EditingMixin, UnsupervisedTrainingMixin, BaseModelClass):
+    """Neuron editing: predict cells after a change that was only measured on other cells.
+
+    An autoencoder is trained on all cells by reconstruction alone. An *edit* learnt between a source and a target
+    population shifts the activations of its neurons; decoding the edited activations of a third population predicts
+    it after the change (Amodio et al., 2018, arXiv 1805.12198; MLSP 2020).
+
+    Parameters
+    ----------
+    adata
+        AnnData registered with :meth:`~scvi_neuronedit.NeuronEdit.setup_anndata`.
+    n_latent
+        Number of neurons of the code, the layer that is edited by default.
+    hidden
+        Widths of the encoder's hidden layers, outermost first; the decoder mirrors them.
+    dropout_rate
+        Dropout rate of the hidden layers during training.
+    likelihood
+        ``"normal"`` for log-normalised expression or arcsinh-transformed intensities; ``"nb"`` (negative binomial) or
+        ``"poisson"`` for counts.
+    registry
+        Registry of a saved model, used to load it without data.
+
+    Examples
+    --------
+    >>> NeuronEdit.setup_anndata(adata, condition_key="condition", labels_key="cell_type")
+    >>> model = NeuronEdit(adata)
+    >>> model.train()
+    >>> model.predict_condition("ctrl", "stim", query={"condition": "ctrl", "cell_type": "B"})
+    >>> adata.layers["predicted"]
+    """
+
+    _training_plan_cls = EpochTrainingPlan
+
+    def __init__(
+        self,
+        adata: AnnData | None = None,
+        n_latent: int = 50,
+        hidden: Sequence[int] = (256, 128),
+        dropout_rate: float = 0.1,
+        likelihood: Literal["normal", "nb", "poisson"] = "normal",
+        registry: dict | None = None,
+    ) -> None:
+        super().__init__(adata, registry)
+        if likelihood not in LIKELIHOODS:
+            raise ValueError(unknown_name("likelihood", likelihood, "the likelihoods", LIKELIHOODS))
+        counts_per_size_factor = None
+        if adata is not None:
+            self.var_names_ = adata.var_names.astype(str).to_numpy()
+            self.nonnegative_ = check_likelihood(MatrixReader(adata, self._setup_arg("layer")), likelihood) >= 0
+            counts_per_size_factor = self._counts_per_size_factor(likelihood)
+        self.module = AutoencoderModule(
+            self.summary_stats.n_vars, tuple(hidden), n_latent, dropout_rate, likelihood, counts_per_size_factor
+        )
+        self._model_summary_string = (
+            f"NeuronEdit: autoencoder {' -> '.join(map(str, (self.summary_stats.n_vars, *hidden, n_latent)))}, "
+            f"likelihood {likelihood!r}, dropout_rate {dropout_rate}."
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    @classmethod
+    @setup_anndata_dsp.dedent
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        layer: str | None = None,
+        condition_key: str | None = None,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        size_factor_key: str | None = None,
+        **kwargs,
+    ) -> None:
+        """%(summary)s.
+
+        None of the obs columns is an input of the network.
+
+        Parameters
+        ----------
+        %(param_adata)s
+        layer
+            Layer with the data; ``X`` if ``None``. Log-normalised expression or arcsinh-transformed intensities for
+            ``likelihood="normal"``, counts for ``"nb"`` and ``"poisson"``.
+        condition_key
+            Column of ``adata.obs`` with the condition of each cell, whose values can then be named as ``source``,
+            ``target`` or ``query``.
+        batch_key
+            Column of ``adata.obs`` with the batch of each cell.
+        labels_key
+            Column of ``adata.obs`` with the cell type of each cell. Edits are learnt between populations matched on
+            it.
+        size_factor_key
+            Column of ``adata.obs`` with positive size factors, used by the count likelihoods in place of the total
+            counts.
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        if adata.is_view:
+            msg = "adata is a view of another AnnData; pass adata.copy()."
+            raise ValueError(msg)
+        check_unique_features(adata)
+        categorical = {
+            CONDITION_KEY: condition_key,
+            REGISTRY_KEYS.BATCH_KEY: batch_key,
+            REGISTRY_KEYS.LABELS_KEY: labels_key,
+        }
+        arguments = ("condition_key", "batch_key", "labels_key")
+        for argument, column in zip(arguments, categorical.values(), strict=True):
+            check_obs_column(adata, argument, column)
+        check_size_factors(adata, size_factor_key)
+        summarize_values(MatrixReader(adata, layer))
+
+        use_csr_matrix(adata, layer)
+        fields = [LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False)]
+        fields += [CategoricalObsField(key, column) for key, column in categorical.items() if column is not None]
+        if size_factor_key is not None:
+            fields.append(NumericalObsField(SIZE_FACTOR_KEY, size_factor_key))
+        if kwargs.get("source_registry") is not None:
+            # no category is an input of the network, so new ones do no harm
+            kwargs.setdefault("extend_categories", True)
+        adata_manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
+        adata_manager.register_fields(adata, **kwargs)
+        cls.register_manager(adata_manager)
+
+    def train(self, max_epochs: int | None = None, batch_size: int = 128, **kwargs) -> None:
+        """Train the autoencoder on the registered cells with the trainer of scvi-tools.
+
+        Parameters
+        ----------
+        max_epochs
+            Number of passes through the data. If ``None``: 100 between 2,560 and 20,000 cells, proportionally fewer
+            above, and proportionally more below, up to 400.
+        batch_size
+            Number of cells in a minibatch.
+        **kwargs
+            As in scvi-tools: ``accelerator``, ``devices``, ``train_size``, ``validation_size``, ``early_stopping``,
+            ``datasplitter_kwargs``, ``plan_kwargs``, and all arguments of :class:`scvi.train.Trainer`.
+        """
+        if self.adata is None:
+            msg = "the model was loaded without data; load it with adata to train it."
+            raise ValueError(msg)
+        if not np.array_equal(self.adata.var_names, self.var_names_):
+            msg = "adata.var_names differ from the features the model was made with; use adata[:, model.var_names_]."
+            raise ValueError(msg)
+        if max_epochs is None:
+            max_epochs = _default_max_epochs(self.adata.n_obs)
+        keys = [REGISTRY_KEYS.X_KEY] + [SIZE_FACTOR_KEY] * (self._setup_arg("size_factor_key") is not None)
+        loader = {"data_and_attributes": keys, **kwargs.pop("datasplitter_kwargs", {})}
+        super().train(max_epochs=max_epochs, batch_size=batch_size, datasplitter_kwargs=loader, **kwargs)
+
+    def get_activations(
+        self,
+        adata: AnnData | None = None,
+        layer: str = "code",
+        *,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+        silent: bool = True,
+    ) -> NDArray[np.float32]:
+        """Activations of a layer of the network.
+
+        Parameters
+        ----------
+        adata
+            AnnData with the model's features, in any order; need not be registered. The model's own if ``None``.
+        layer
+            Name of the layer: ``"encoder_1"``, ..., ``"code"``, ``"decoder_1"``, ..., ``"output"``.
+        indices
+            Positions of the cells, in the order wanted. All if ``None``.
+        batch_size
+            Number of cells in a minibatch. ``scvi.settings.batch_size`` if ``None``.
+        silent
+            Whether to hide the progress bar.
+
+        Returns
+        -------
+        Array of shape ``[n_cells, n_neurons]``.
+        """
+        adata = self._checked_adata(adata)
+        self._check_layer(layer)
+        rows = _rows(adata, indices)
+        return self._activations(adata, rows, layer, batch_size=batch_size, silent=silent)
+
+    def get_latent_representation(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> NDArray[np.float32]:
+        """The code of each cell: the activations of layer ``"code"``.
+
+        Parameters
+        ----------
+        adata
+            AnnData with the model's features, in any order; need not be registered. The model's own if ``None``.
+        indices
+            Positions of the cells, in the order wanted. All if ``None``.
+        batch_size
+            Number of cells in a minibatch. ``scvi.settings.batch_size`` if ``None``.
+
+        Returns
+        -------
+        Array of shape ``[n_cells, n_latent]``.
+        """
+        return self.get_activations(adata, "code", indices=indices, batch_size=batch_size)
+
+    def get_normalized_expression(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        gene_list: Sequence[str] | None = None,
+        library_size: float | Literal["latent"] = 1,
+        batch_size: int | None = None,
+        return_numpy: bool | None = None,
+        silent: bool = True,
+    ) -> NDArray[np.float32] | pd.DataFrame:
+        """Decoded expression of each cell, without any edit.
+
+        The network is deterministic and takes no batch, so scvi-tools' ``n_samples`` and ``transform_batch`` have no
+        counterpart here.
+
+        Parameters
+        ----------
+        adata
+            AnnData with the model's features, in any order; need not be registered. The model's own if ``None``.
+        indices
+            Positions of the cells, in the order wanted. All if ``None``.
+        gene_list
+            Features to return, in the order wanted. All if ``None``.
+        library_size
+            With a count likelihood: the total that each cell's expected counts are scaled to, or ``"latent"`` for the
+            cell's own library size. Without effect for the normal likelihood, whose values are on the scale of the
+            registered layer.
+        batch_size
+            Number of cells in a minibatch. ``scvi.settings.batch_size`` if ``None``.
+        return_numpy
+            Whether to return an array instead of a DataFrame.
+        silent
+            Whether to hide the progress bar.
+
+        Returns
+        -------
+        Expression of shape ``[n_cells, n_features]``; a DataFrame has obs names and feature names.
+        """
+        adata = self._checked_adata(adata)
+        names = pd.Index(self.var_names_)
+        columns = np.arange(len(names)) if gene_list is None else names.get_indexer(gene_list)
+        if (columns < 0).any():
+            unknown = np.asarray(gene_list)[columns < 0][0]
+            raise ValueError(unknown_name("gene_list entry", str(unknown), "the model's features", names))
+        rows = _rows(adata, indices)
+        values = np.empty((len(rows), len(columns)), dtype=np.float32)
+        for where, _, x, size_factor in self._minibatches(adata, rows, batch_size, silent=silent):
+            expected, _ = self.module.edit(x, size_factor, {})
+            if self._is_count_model and library_size != "latent":
+                expected = expected / expected.sum(dim=1, keepdim=True) * library_size
+            values[where] = expected.cpu().numpy()[:, columns]
+        if return_numpy:
+            return values
+        return pd.DataFrame(values, index=adata.obs_names[rows], columns=names[columns])
+
+    def _activations(
+        self,
+        adata: AnnData,
+        rows: NDArray[np.intp],
+        layer: str,
+        edit: Edit | None = None,
+        *,
+        batch_size: int | None = None,
+        silent: bool = True,
+    ) -> NDArray[np.float32]:
+        """Activations of a layer, with the edits of the layers before it (and its own)."""
+        edits = {} if edit is None else {name: partial(edit, layer=name) for name in edit.layers}
+        activations = [
+            self.module.activations(x, size_factor, layer, edits).cpu().numpy()
+            for _, _, x, size_factor in self._minibatches(adata, rows, batch_size, silent=silent)
+        ]
+        return np.concatenate(activations)
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of the features and weights: two models with the same one compute the same."""
+        digest = hashlib.sha256("\n".join(self.var_names_).encode())
+        for name, tensor in self.module.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @property
+    def _is_count_model(self) -> bool:
+        return self.module.likelihood != "normal"
+
+    def _setup_arg(self, name: str) -> str | None:
+        return self.registry["setup_args"][name]
+
+    def _counts_per_size_factor(self, likelihood: str) -> float | None:
+        size_factor_key = self._setup_arg("size_factor_key")
+        if size_factor_key is None:
+            return None
+        if likelihood == "normal":
+            msg = "size_factor_key has no effect with likelihood='normal'."
+            warnings.warn(msg, UserWarning, stacklevel=settings.warnings_stacklevel)
+            return None
+        reader = MatrixReader(self.adata, self._setup_arg("layer"))
+        return sum(float(block.sum()) for block in reader.blocks()) / float(self.adata.obs[size_factor_key].sum())
+
+    def _checked_adata(self, adata: AnnData | None) -> AnnData:
+        """The AnnData to work on, after checking that the model can."""
+        if not self.is_trained_:
+            msg = "the model is not trained; call train() first."
+            raise RuntimeError(msg)
+        adata = self.adata if adata is None else adata
+        if adata is None:
+            msg = "adata must be given: the model was loaded without data."
+            raise ValueError(msg)
+        return adata
+
+    def _check_layer(self, layer: str) -> None:
+        names = self.module.autoencoder.layer_names
+        if layer not in names:
+            raise ValueError(unknown_name("layer", layer, "the network", names))
+
+    def _minibatches(
+        self, adata: AnnData, rows: NDArray[np.intp], batch_size: int | None, *, silent: bool
+    ) -> Iterator[tuple[slice, NDArray[np.float32], torch.Tensor, torch.Tensor | None]]:
+        """Where among ``rows``, the rows of the layer, and the network's input, minibatch by minibatch."""
+        reader = MatrixReader(adata, self._setup_arg("layer"))
+        columns = match_features(adata, self.var_names_)
+        size_factor_key = self._setup_arg("size_factor_key")
+        size_factors = None
+        if size_factor_key is not None and self._is_count_model:
+            check_size_factors(adata, size_factor_key)
+            size_factors = adata.obs[size_factor_key].to_numpy(dtype=np.float32)[:, None]
+        batch_size = batch_size or settings.batch_size
+        for first in track(range(0, len(rows), batch_size), description="Cells", disable=silent):
+            where = slice(first, first + batch_size)
+            values = reader(rows[where])
+            x = values[:, columns]
+            if not np.isfinite(x).all():
+                msg = f"{reader.name} holds NaN or infinite values."
+                raise ValueError(msg)
+            size_factor = None if size_factors is None else torch.from_numpy(size_factors[rows[where]])
+            yield where, values, torch.from_numpy(x), size_factor
+
+
+def _rows(adata: AnnData, indices: Sequence[int] | None) -> NDArray[np.intp]:
+    rows = np.arange(adata.n_obs)
+    return rows if indices is None else rows[np.asarray(indices)]
+
+
+def _default_max_epochs(n_cells: int) -> int:
+    if n_cells < 2_560:  # as many steps as 2,560 cells take
+        return min(400, round(100 * 2_560 / n_cells))
+    return max(1, min(100, round(100 * 20_000 / n_cells)))

@@ -1,0 +1,390 @@
+"""Learning and applying edits through the model class."""
+
+import json
+import warnings
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+import torch
+from scipy import sparse
+
+from scvi_neuronedit import Edit, NeuronEdit
+from scvi_neuronedit.benchmark import CEILING, NeuronEditMethod, run_leave_one_out, summarize
+from scvi_neuronedit.edit import NeighborMap, composition_weights
+from scvi_neuronedit.metrics import pearson_delta, rank_differential_features
+
+TYPE_4 = {"cell_type": "type_4", "condition": "ctrl"}
+
+
+@pytest.fixture
+def own(model):
+    """A copy of the model's cells, to write to."""
+    return model.adata.copy()
+
+
+@pytest.fixture
+def edit(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return model.learn_edit("ctrl", "stim")
+
+
+def is_query(adata, condition="ctrl"):
+    return ((adata.obs["cell_type"] == "type_4") & (adata.obs["condition"] == condition)).to_numpy()
+
+
+# learning ------------------------------------------------------------------------------------------------------------
+
+
+def test_learning_matches_the_composition_and_says_what_it_left_out(model):
+    with pytest.warns(UserWarning, match="left out of learning, .*: cell_type 'type_4'"):
+        edit = model.learn_edit("ctrl", "stim", method="mean")
+    obs, code = model.adata.obs, model.get_latent_representation()
+    taken = obs["cell_type"] != "type_4"
+    source, target = ((taken & (obs["condition"] == c)).to_numpy() for c in ("ctrl", "stim"))
+    weights = composition_weights(obs["cell_type"][source], obs["cell_type"][target])
+    means = [np.average(code[cells], axis=0, weights=w) for cells, w in zip((source, target), weights, strict=True)]
+    np.testing.assert_allclose(edit(code[:5]) - code[:5], np.tile(means[1] - means[0], (5, 1)), atol=1e-4)
+    assert (edit.info["n_source"], edit.info["n_target"]) == (source.sum(), target.sum())
+    assert edit.info["labels"] == ["type_1", "type_2", "type_3"]
+    assert edit.model == model.fingerprint
+
+
+def test_learning_without_matching_takes_every_cell(model):
+    edit = model.learn_edit("ctrl", "stim", method="mean", match_labels=False)
+    code, stim = model.get_latent_representation(), (model.adata.obs["condition"] == "stim").to_numpy()
+    expected = code[stim].mean(axis=0) - code[~stim].mean(axis=0)
+    np.testing.assert_allclose(edit(code[:1]) - code[:1], expected[None], atol=1e-4)
+    assert edit.info["n_source"] == (~stim).sum()
+
+
+@pytest.mark.filterwarnings("ignore:left out of learning")
+def test_the_four_forms_of_a_selection_give_the_same_edit(model):
+    obs = model.adata.obs
+    edits = [
+        model.learn_edit(source, target)
+        for source, target in [
+            ("ctrl", "stim"),
+            ({"condition": "ctrl"}, {"condition": ["stim"]}),
+            ((obs["condition"] == "ctrl").to_numpy(), obs["condition"] == "stim"),
+            (list(obs_names_of(obs, "ctrl")), obs_names_of(obs, "stim")),
+        ]
+    ]
+    code = model.get_latent_representation()[:20]
+    for edit in edits[1:]:
+        np.testing.assert_array_equal(edit(code), edits[0](code))
+
+
+def obs_names_of(obs, condition):
+    return obs.index[obs["condition"] == condition]
+
+
+def test_parameters_and_maps_reach_the_edit(model):
+    edit = model.learn_edit({"cell_type": "type_1"}, {"cell_type": "type_2"}, match_labels=False, n_neighbors=3)
+    assert edit.steps[0].map.n_neighbors == 3
+    own_map = NeighborMap(n_neighbors=4)
+    edit = model.learn_edit({"cell_type": "type_1"}, {"cell_type": "type_2"}, match_labels=False, method=own_map)
+    assert edit.steps[0].map is own_map
+
+
+@pytest.mark.filterwarnings("ignore:left out of learning")
+def test_each_later_layer_is_learnt_on_the_source_as_edited_so_far(model):
+    edit = model.learn_edit("ctrl", "stim", method="mean", layers=["output", "code"])
+    assert edit.layers == ("code", "output")
+    code = model.learn_edit("ctrl", "stim", method="mean")
+    obs = model.adata.obs
+    taken = obs["cell_type"] != "type_4"
+    source, target = ((taken & (obs["condition"] == c)).to_numpy() for c in ("ctrl", "stim"))
+    weights = composition_weights(obs["cell_type"][source], obs["cell_type"][target])
+    before = model.module.autoencoder(torch_of(code(model.get_latent_representation()[source])), after="code")
+    after = model.get_activations(layer="output")[target]
+    shift = np.average(after, axis=0, weights=weights[1]) - np.average(before.detach(), axis=0, weights=weights[0])
+    np.testing.assert_allclose(edit.steps[1].map.shift_, shift, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "kwargs", "error", "message"),
+    [
+        ("ctrl", "stm", {}, ValueError, r"target 'stm' is not in adata.obs\['condition'\] .*did you mean 'stim'"),
+        ("ctrl", "ctrl", {}, ValueError, "source and target share .* cells; they must not overlap"),
+        ("ctrl", {"cell_type": "type_1"}, {}, ValueError, "must not overlap"),
+        ("ctrl", {"drug": "x"}, {}, KeyError, "target column 'drug' is not in adata.obs"),
+        ("ctrl", {"cell_type": "type_4", "condition": "stim"}, {}, ValueError, "target selects no cell"),
+        ("ctrl", [f"cell_{i}" for i in range(1, 5)], {"match_labels": False}, ValueError, "overlap|target has"),
+        (
+            {"cell_type": "type_1"},
+            {"cell_type": "type_2"},
+            {},
+            ValueError,
+            "share no value of adata.obs\\['cell_type'\\]",
+        ),
+        ("ctrl", "stim", {"layers": "cod"}, ValueError, "layer 'cod' is not in the network .*did you mean 'code'"),
+        ("ctrl", "stim", {"method": "neighbour"}, ValueError, "method='neighbour' is not a known"),
+        ("ctrl", "stim", {"n_neighbor": 3}, TypeError, "no parameter 'n_neighbor'"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:left out of learning")
+def test_bad_populations(model, source, target, kwargs, error, message):
+    with pytest.raises(error, match=message):
+        model.learn_edit(source, target, **kwargs)
+
+
+def test_twenty_cells_are_needed_on_each_side(model):
+    stim = list(obs_names_of(model.adata.obs, "stim"))
+    model.learn_edit("ctrl", stim[:20], match_labels=False)
+    with pytest.raises(ValueError, match="target has 19 cells; at least 20 are needed"):
+        model.learn_edit("ctrl", stim[:19], match_labels=False)
+    with pytest.raises(ValueError, match="source has 19 cells; at least 20"):
+        model.learn_edit(stim[:19], "ctrl", match_labels=False)
+
+
+# applying ------------------------------------------------------------------------------------------------------------
+
+
+def test_residual_is_kept(model, edit, adata):
+    rows = np.flatnonzero(is_query(adata))
+    x = adata.X[rows].toarray()
+    decoded = model.get_normalized_expression(adata, indices=rows, return_numpy=True)
+    code = edit(model.get_latent_representation(adata, indices=rows))
+    edited = model.module.autoencoder(torch_of(code), after="code").detach().numpy()
+    np.testing.assert_allclose(model.apply_edit(edit, adata, TYPE_4), (x + edited - decoded).clip(0), atol=1e-4)
+    np.testing.assert_allclose(model.apply_edit(edit, adata, TYPE_4, keep_residual=False), edited.clip(0), atol=1e-4)
+
+
+def torch_of(array):
+    return torch.from_numpy(array.astype(np.float32))
+
+
+def test_strength(model, edit, adata):
+    nothing = model.apply_edit(edit, adata, TYPE_4, strength=0)
+    np.testing.assert_allclose(nothing, adata.X[is_query(adata)].toarray(), atol=1e-5)
+    np.testing.assert_allclose(
+        model.apply_edit(edit, adata, TYPE_4, strength=0.5), model.apply_edit(edit.scale(0.5), adata, TYPE_4), atol=1e-5
+    )
+
+
+def test_values_that_were_not_negative_stay_so_and_others_may_be(model, edit, adata):
+    assert model.apply_edit(edit.scale(3), adata, TYPE_4).min() == 0
+    adata.X = adata.X.toarray() - 1
+    NeuronEdit.setup_anndata(adata, condition_key="condition")
+    other = NeuronEdit(adata, n_latent=8, hidden=(32,))
+    other.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False)
+    assert other.predict_condition("ctrl", "stim", layer_added=None).min() < -1
+
+
+@pytest.mark.parametrize("storage", [sparse.csr_matrix, lambda x: x.toarray()], ids=["csr", "dense"])
+def test_a_layer_holds_all_cells_and_nothing_else_changes(model, edit, adata, storage):
+    adata.X = storage(adata.X)
+    before = adata.copy()
+    assert model.apply_edit(edit, adata, TYPE_4, layer_added="predicted") is None
+    query, x = is_query(adata), as_dense(before.X)
+    layer = as_dense(adata.layers["predicted"])
+    np.testing.assert_array_equal(layer[~query], x[~query])
+    np.testing.assert_array_equal(layer[query], model.apply_edit(edit, adata, TYPE_4))
+    assert not np.allclose(layer[query], x[query])
+    np.testing.assert_array_equal(as_dense(adata.X), x)
+    assert set(adata.layers) == {*before.layers, "predicted"}
+    pd.testing.assert_frame_equal(adata.obs, before.obs)
+    pd.testing.assert_frame_equal(adata.var, before.var)
+    assert set(adata.uns) == {*before.uns, "neuronedit"}
+
+
+def as_dense(matrix):
+    return matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
+
+
+def test_output_follows_the_callers_cells_and_features(model, edit, adata):
+    expected = pd.DataFrame(
+        model.apply_edit(edit, adata, TYPE_4), index=adata.obs_names[is_query(adata)], columns=adata.var_names
+    )
+    rng = np.random.default_rng(1)
+    shuffled = adata[rng.permutation(adata.n_obs), rng.permutation(adata.n_vars)].copy()
+    found = model.apply_edit(edit, shuffled, TYPE_4)
+    frame = pd.DataFrame(found, index=shuffled.obs_names[is_query(shuffled)], columns=shuffled.var_names)
+    np.testing.assert_allclose(frame.loc[expected.index, expected.columns], expected, atol=1e-5)
+    names = list(expected.index[[5, 0, 3]])
+    by_name = model.apply_edit(edit, shuffled, names)
+    in_order = [name for name in shuffled.obs_names if name in names]
+    np.testing.assert_allclose(by_name, frame.loc[in_order], atol=1e-5)
+
+
+def test_features_the_model_does_not_know_stay_as_they_are(model, edit, adata):
+    more = ad.AnnData(np.full((adata.n_obs, 2), 7.0, np.float32), obs=adata.obs[[]], var=pd.DataFrame(index=["x", "y"]))
+    wide = ad.concat([more, adata], axis=1, merge="same")
+    wide.obs = adata.obs
+    found = model.apply_edit(edit, wide, TYPE_4)
+    np.testing.assert_array_equal(found[:, :2], 7)
+    np.testing.assert_allclose(found[:, 2:], model.apply_edit(edit, adata, TYPE_4), atol=1e-5)
+
+
+def test_default_query_is_the_source_cells_not_learnt_on(model, edit, own):
+    expected = model.apply_edit(edit, query=TYPE_4)
+    np.testing.assert_array_equal(model.apply_edit(edit), expected)
+    assert len(expected) == is_query(own).sum()
+    other = own[own.obs["condition"] == "ctrl"].copy()
+    assert len(model.apply_edit(edit, other)) == other.n_obs
+    plain = model.learn_edit("ctrl", "stim", match_labels=False)
+    assert len(model.apply_edit(plain)) == (own.obs["condition"] == "ctrl").sum()
+
+
+def test_inverse_and_chain_through_the_model(model, edit, adata):
+    both = edit >> edit.inverse()
+    there = model.apply_edit(edit, adata, TYPE_4)
+    back = model.apply_edit(both, adata, TYPE_4)
+    x = adata.X[is_query(adata)].toarray()
+    assert np.abs(back - x).mean() < 0.5 * np.abs(there - x).mean()
+
+
+def test_an_edit_read_from_a_file_does_the_same(model, edit, adata, tmp_path):
+    edit.save(tmp_path / "edit.npz")
+    np.testing.assert_array_equal(
+        model.apply_edit(Edit.load(tmp_path / "edit.npz"), adata, TYPE_4), model.apply_edit(edit, adata, TYPE_4)
+    )
+
+
+def test_record(model, edit, adata, tmp_path):
+    model.apply_edit(edit, adata, TYPE_4, layer_added="predicted", strength=0.5)
+    adata.write_h5ad(tmp_path / "x.h5ad")
+    record = ad.read_h5ad(tmp_path / "x.h5ad").uns["neuronedit"]["predicted"]
+    assert record["model"] == model.fingerprint
+    assert (record["source"], record["target"], record["query"]) == (
+        "ctrl",
+        "stim",
+        "cell_type=type_4 & condition=ctrl",
+    )
+    assert (record["n_source"], record["n_target"]) == (edit.info["n_source"], edit.info["n_target"])
+    assert record["n_query"] == is_query(adata).sum()
+    assert json.loads(record["steps"])[0]["method"] == "neighbor"
+    assert (record["strength"], bool(record["keep_residual"]), record["layer"]) == (0.5, True, "X")
+    assert 0 <= record["support"]["mean_share_outside"] <= record["support"]["max_share_outside"] <= 1
+    assert "scvi-neuronedit" in record["versions"]
+
+
+def test_existing_layers_need_overwrite(model, edit, adata):
+    model.apply_edit(edit, adata, TYPE_4, layer_added="predicted")
+    first = adata.layers["predicted"].copy()
+    with pytest.raises(ValueError, match="layer_added='predicted' is already in adata.layers"):
+        model.apply_edit(edit, adata, TYPE_4, layer_added="predicted", strength=0)
+    np.testing.assert_array_equal(as_dense(adata.layers["predicted"]), as_dense(first))
+    model.apply_edit(edit, adata, TYPE_4, layer_added="predicted", strength=0, overwrite=True)
+    np.testing.assert_allclose(as_dense(adata.layers["predicted"]), adata.X.toarray(), atol=1e-5)
+
+
+def test_views(model, edit, adata):
+    view = adata[is_query(adata)]
+    expected = model.apply_edit(edit, adata, TYPE_4)
+    np.testing.assert_allclose(model.apply_edit(edit, view, TYPE_4), expected, atol=1e-5)
+    with pytest.raises(ValueError, match="adata is a view"):
+        model.apply_edit(edit, view, TYPE_4, layer_added="predicted")
+
+
+def test_backed_query(model, edit, adata, tmp_path):
+    adata.write_h5ad(tmp_path / "x.h5ad")
+    backed = ad.read_h5ad(tmp_path / "x.h5ad", backed="r")
+    np.testing.assert_allclose(model.apply_edit(edit, backed, TYPE_4), model.apply_edit(edit, adata, TYPE_4), atol=1e-5)
+
+
+def test_edits_of_another_model_are_refused(model, count_model, edit, adata):
+    with pytest.raises(ValueError, match="edit was learnt by another model"):
+        count_model.apply_edit(edit, adata, TYPE_4)
+    with pytest.raises(TypeError, match="edit is a str; it must be an Edit"):
+        model.apply_edit("edit", adata)
+
+
+def test_untrained_models_are_refused(adata, edit):
+    NeuronEdit.setup_anndata(adata, condition_key="condition")
+    untrained = NeuronEdit(adata)
+    with pytest.raises(RuntimeError, match="not trained"):
+        untrained.learn_edit("ctrl", "stim")
+    with pytest.raises(RuntimeError, match="not trained"):
+        untrained.apply_edit(edit)
+
+
+def test_nothing_is_written_when_the_query_is_bad(model, edit, adata):
+    before = set(adata.layers), set(adata.uns)
+    for query, message in [("stm", "did you mean 'stim'"), ({"cell_type": "type_9"}, "query 'type_9' is not in")]:
+        with pytest.raises(ValueError, match=message):
+            model.apply_edit(edit, adata, query, layer_added="predicted")
+    with pytest.raises(ValueError, match="adata lacks 150 of the model's 150 features"):
+        model.apply_edit(edit, ad.AnnData(np.zeros((3, 1)), obs=adata.obs[:3]), "ctrl", layer_added="predicted")
+    assert (set(adata.layers), set(adata.uns)) == before
+
+
+# counts --------------------------------------------------------------------------------------------------------------
+
+
+def test_edited_counts_are_counts_and_stay_sparse(count_model, counts):
+    count_model.predict_condition("ctrl", "stim", {"condition": "ctrl"}, counts)
+    layer = counts.layers["predicted"]
+    assert isinstance(layer, sparse.csr_matrix)
+    assert (layer.data == np.rint(layer.data)).all()
+    assert layer.data.min() >= 0
+    stim = (counts.obs["condition"] == "stim").to_numpy()
+    assert (layer[stim] != counts.X[stim]).nnz == 0
+    predicted, truth, control = (np.log1p(x.toarray()) for x in (layer[~stim], counts.X[stim], counts.X[~stim]))
+    top = rank_differential_features(control, truth)[:30]
+    assert pearson_delta(predicted[:, top], truth[:, top], control[:, top]) > 0.8
+
+
+def test_edited_counts_vary_as_counts_do(count_model, counts):
+    """Decoded means are too smooth; carried counts keep the variance of the data."""
+    stim = (counts.obs["condition"] == "stim").to_numpy()
+    truth = counts.X[stim].toarray().var(axis=0)
+    ratios = {}
+    for keep_residual in (True, False):
+        predicted = count_model.predict_condition("ctrl", "stim", layer_added=None, keep_residual=keep_residual)
+        ratios[keep_residual] = np.median(predicted.var(axis=0) / truth)
+    assert 0.8 < ratios[True] < 1.25
+    assert ratios[False] < 0.6
+
+
+def test_counts_are_seeded(count_model):
+    first, second, other = (
+        count_model.predict_condition("ctrl", "stim", layer_added=None, random_state=seed) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, second)
+    assert (first != other).any()
+
+
+def test_counts_of_no_strength_stay_what_they_are(count_model, counts):
+    edit = count_model.learn_edit("ctrl", "stim")
+    found = count_model.apply_edit(edit, counts, "ctrl", strength=0)
+    np.testing.assert_array_equal(found, counts.X[(counts.obs["condition"] == "ctrl").to_numpy()].toarray())
+
+
+# end to end ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:left out of learning")
+def test_predictions_beat_doing_nothing_and_lose_to_the_truth(adata):
+    method = NeuronEditMethod(train={"accelerator": "cpu", "enable_progress_bar": False})
+    keys = {"condition_key": "condition", "labels_key": "cell_type", "source": "ctrl", "target": "stim"}
+    results = run_leave_one_out(adata, [method], min_cells=90, **keys)
+    means = summarize(results)
+    assert means.loc[CEILING, "edist"] < means.loc["NeuronEdit", "edist"] < 0.75
+    assert means.loc["NeuronEdit", "egene_ratio"] < 0.75
+    assert means.loc["NeuronEdit", "pearson_delta_deg"] > 0.7
+
+
+@pytest.mark.filterwarnings("ignore:left out of learning")
+def test_kang_b_cells(data_dir):
+    """Stimulated B cells of Kang et al. (2018), never seen in training, with the defaults of the class."""
+    path = data_dir / "kang_ifnb.h5ad"
+    if not path.exists():
+        pytest.skip(f"no real data: {path} does not exist")
+    adata = sc.read_h5ad(path)
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
+    sc.pp.highly_variable_genes(adata, n_top_genes=2000, batch_key="condition")
+    adata = adata[:, adata.var["highly_variable"]].copy()
+    adata = adata[~adata.obs["cell_type"].isin(["CD14 Mono", "CD16 Mono"])].copy()
+    keys = {"condition_key": "condition", "labels_key": "cell_type", "source": "ctrl", "target": "stim"}
+    methods = [NeuronEditMethod(train={"accelerator": "cpu", "enable_progress_bar": False, "max_epochs": 50})]
+    results = run_leave_one_out(adata, methods, min_cells=130, **keys)
+    scores = results.set_index(["method", "group"]).loc["NeuronEdit"]
+    assert (scores["edist"] < 0.5).all()
+    assert (scores["egene_ratio"] < 0.75).all()
+    assert (scores["direction"] > 0.8).all()

@@ -1,0 +1,126 @@
+import anndata as ad
+import numpy as np
+import pytest
+from scipy import sparse
+from typer.testing import CliRunner
+
+from scvi_neuronedit.cli import app
+
+OPTIONS = ["--condition-key", "condition", "--source", "ctrl", "--target", "stim", "--accelerator", "cpu"]
+
+
+@pytest.fixture
+def path(adata, tmp_path):
+    """Cells on disk, without stimulated cells of type_4."""
+    held_out = (adata.obs["cell_type"] == "type_4") & (adata.obs["condition"] == "stim")
+    adata[~held_out].copy().write_h5ad(tmp_path / "in.h5ad")
+    return tmp_path / "in.h5ad"
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def predict(path, *arguments):
+    return call("predict", path, path.with_name("out.h5ad"), *OPTIONS, "--max-epochs", 2, *arguments)
+
+
+def test_predict_writes_the_input_and_a_layer_more(path):
+    result = predict(path, "--query", "cell_type=type_4", "--query", "cell_type=type_1", "--labels-key", "cell_type")
+    assert result.exit_code == 0, result.output
+    before, after = ad.read_h5ad(path), ad.read_h5ad(path.with_name("out.h5ad"))
+    assert set(after.layers) == {*before.layers, "predicted"}
+    assert list(after.obs) == list(before.obs)
+    assert set(after.uns) == {*before.uns, "neuronedit"}
+    assert (after.X != before.X).nnz == 0
+    query = (before.obs["cell_type"].isin(["type_1", "type_4"]) & (before.obs["condition"] == "ctrl")).to_numpy()
+    x, layer = before.X.toarray(), after.layers["predicted"]
+    np.testing.assert_array_equal(layer[~query], x[~query])
+    assert not np.allclose(layer[query], x[query])
+    assert f"{query.sum()} cells predicted (ctrl -> stim" in result.stdout
+    assert "Warning: left out of learning, for lack of source or target cells: cell_type 'type_4'." in result.stderr
+    assert [file.name for file in path.parent.iterdir() if file.name.endswith(".tmp")] == []
+
+
+def test_default_query_and_seed(path):
+    arguments = ["--labels-key", "cell_type", "--layer", "counts", "--likelihood", "nb", "--method", "mean"]
+    layers = []
+    for seed in (0, 0, 1):
+        assert predict(path, *arguments, "--seed", seed, "--layer-added", "new", "--overwrite").exit_code == 0
+        layers.append(ad.read_h5ad(path.with_name("out.h5ad")).layers["new"])
+    assert sparse.issparse(layers[0])
+    assert (layers[0] != layers[1]).nnz == 0
+    assert (layers[0] != layers[2]).nnz > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--source", "control"], "source 'control' is not in adata.obs['condition'] ('ctrl', 'stim'); did you mean"),
+        (["--target", "stim2"], "did you mean 'stim'?"),
+        (["--condition-key", "cond"], "condition_key 'cond' is not in adata.obs"),
+        (["--query", "cell_type:B"], "--query 'cell_type:B' must have the form COLUMN=VALUE"),
+        (["--query", "cell_type=B"], "query 'B' is not in adata.obs['cell_type']"),
+        (["--layer", "count"], "did you mean 'counts'?"),
+        (["--layer-added", "counts"], "layer_added='counts' is already in adata.layers"),
+        (["--source", "stim"], "source and target share"),
+    ],
+)
+def test_bad_arguments_give_one_line_and_no_file(path, arguments, message):
+    result = predict(path, *arguments)
+    assert result.exit_code == 1
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert "Traceback" not in result.output
+    assert [file.name for file in path.parent.iterdir()] == ["in.h5ad"]
+
+
+def test_bad_files(path, tmp_path):
+    (tmp_path / "text.h5ad").write_text("no h5ad")
+    for bad, message in [
+        (tmp_path / "none.h5ad", "does not exist"),
+        (tmp_path / "text.h5ad", "cannot be read as an h5"),
+    ]:
+        for result in (predict(bad), call("info", bad)):
+            assert result.exit_code == 1
+            assert message in result.stderr
+    existing = tmp_path / "out.h5ad"
+    existing.write_text("keep me")
+    assert "already exists; choose another name or pass --overwrite" in predict(path).stderr
+    assert existing.read_text() == "keep me"
+    result = call("predict", path, tmp_path / "nowhere" / "out.h5ad", *OPTIONS)
+    assert "the folder of" in result.stderr
+
+
+def test_a_crash_leaves_no_half_file(path, monkeypatch):
+    def crash(self, file):
+        with open(file, "w") as half:
+            half.write("half")
+        msg = "disk full"
+        raise OSError(msg)
+
+    monkeypatch.setattr(ad.AnnData, "write_h5ad", crash)
+    result = predict(path)
+    assert result.exit_code == 1
+    assert "Error: disk full" in result.stderr
+    assert [file.name for file in path.parent.iterdir()] == ["in.h5ad"]
+
+
+def test_info(path):
+    predict(path, "--query", "cell_type=type_4")
+    result = call("info", path.with_name("out.h5ad"))
+    assert result.exit_code == 0, result.output
+    assert "cells x 150 features" in result.stdout
+    assert "X: sparse, non-negative" in result.stdout
+    assert "layer 'counts': sparse, counts" in result.stdout
+    assert "obs 'condition': ctrl (350)" in result.stdout
+    assert "'predicted' was predicted by scvi-neuronedit" in result.stdout
+    assert "query condition=ctrl & cell_type=type_4" in result.stdout
+
+
+def test_help_says_what_there_is():
+    result = call("--help")
+    assert result.exit_code == 0
+    assert "predict" in result.stdout
+    assert "info" in result.stdout
