@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-Selection: TypeAlias = "str | Mapping[str, Any] | NDArray[np.bool_] | pd.Series | list[str]"
+Selection: TypeAlias = str | Mapping[str, Any] | np.ndarray | pd.Series | Sequence[str]
 """A condition name; a mapping of obs columns to a value or list of values; a boolean mask; or obs names."""
 
 

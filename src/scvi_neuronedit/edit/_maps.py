@@ -176,7 +176,7 @@ class NeighborMap(ActivationMap):
     name: ClassVar[str] = "neighbor"
     n_neighbors: int = 50
     n_quantiles: int = 101
-    max_reference: int = 20_000
+    max_reference: int = 5_000
     random_state: int = 0
 
     def __post_init__(self) -> None:
@@ -206,8 +206,9 @@ class NeighborMap(ActivationMap):
 
     def __call__(self, activations: NDArray) -> NDArray:
         """Shift each cell by the mean shift of its neighbours among the source cells."""
-        neighbors = self.neighbors.kneighbors(activations, return_distance=False)
-        return activations + self.source_shifts_[neighbors].mean(axis=1, dtype=activations.dtype)
+        is_neighbor = self.neighbors.kneighbors_graph(activations)
+        shift = is_neighbor @ self.source_shifts_ / self.neighbors.n_neighbors
+        return activations + shift.astype(activations.dtype)
 
     def inverse(self) -> NeighborMap:
         """The map learnt in the other direction: mean shift of the nearest target cells. Not an exact inverse."""

@@ -116,7 +116,7 @@ class NeuronEdit(EditingMixin, UnsupervisedTrainingMixin, BaseModelClass):
     ) -> None:
         """%(summary)s.
 
-        None of the obs columns is an input of the network.
+        None of the obs columns is an input of the network. A sparse layer that is not a CSR matrix is replaced by one.
 
         Parameters
         ----------
@@ -321,7 +321,7 @@ class NeuronEdit(EditingMixin, UnsupervisedTrainingMixin, BaseModelClass):
 
     @property
     def fingerprint(self) -> str:
-        """Short hash of the features and weights: two models with the same one compute the same."""
+        """Short hash of the features and weights. Two models with the same one compute the same."""
         digest = hashlib.sha256("\n".join(self.var_names_).encode())
         for name, tensor in self.module.state_dict().items():
             digest.update(name.encode())
