@@ -27,10 +27,14 @@ from scvi_neuronedit.benchmark import (
 
 EDITS = {
     "latent mean shift, decoded": {"method": "mean", "keep_residual": False},
-    "percentile, decoded": {"method": "percentile", "keep_residual": False},
+    "percentile, decoded (2018)": {"method": "percentile", "keep_residual": False},
     "percentile": {"method": "percentile"},
+    "neighbor (2020)": {"method": "neighbor"},
     "gaussian": {"method": "gaussian"},
-    "neighbor (default)": {},
+    "pairs": {"method": "pairs"},
+    "group": {"method": "group"},
+    "group, code then output": {"method": "group", "layers": ("code", "output")},
+    "auto (default)": {},
 }
 
 

@@ -30,7 +30,7 @@ def test_predict_writes_the_input_and_a_layer_more(path):
     assert result.exit_code == 0, result.output
     before, after = ad.read_h5ad(path), ad.read_h5ad(path.with_name("out.h5ad"))
     assert set(after.layers) == {*before.layers, "predicted"}
-    assert list(after.obs) == list(before.obs)
+    assert list(after.obs) == [*before.obs, "predicted_support"]
     assert set(after.uns) == {*before.uns, "neuronedit"}
     assert (after.X != before.X).nnz == 0
     query = (before.obs["cell_type"].isin(["type_1", "type_4"]) & (before.obs["condition"] == "ctrl")).to_numpy()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from contextlib import contextmanager
 from enum import StrEnum
@@ -36,6 +35,9 @@ class Likelihood(StrEnum):
 class Method(StrEnum):
     """Activation maps."""
 
+    auto = "auto"
+    group = "group"
+    pairs = "pairs"
     neighbor = "neighbor"
     percentile = "percentile"
     mean = "mean"
@@ -65,7 +67,9 @@ def predict(
     labels_key: Annotated[str | None, typer.Option(help="Column of obs with the cell type, to match on.")] = None,
     batch_key: Annotated[str | None, typer.Option(help="Column of obs with the batch.")] = None,
     likelihood: Annotated[Likelihood, typer.Option(help="normal: log-normalised or arcsinh data.")] = Likelihood.normal,
-    method: Annotated[Method, typer.Option(help="Activation map.")] = Method.neighbor,
+    method: Annotated[
+        Method, typer.Option(help="Activation map; auto: what predicts left-out groups best.")
+    ] = Method.auto,
     max_epochs: Annotated[int | None, typer.Option(min=1, help="Passes through the data. [default: by size]")] = None,
     accelerator: Annotated[str, typer.Option(help="As in scvi-tools: auto, cpu, gpu, ...")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
@@ -88,6 +92,7 @@ def predict(
         from scvi_neuronedit.data import check_layer_is_free, select_cells, select_populations
 
         check_layer_is_free(adata, layer_added, overwrite=overwrite)
+        names = set(adata.obs), set(adata.uns)
         scvi.settings.seed = seed
         NeuronEdit.setup_anndata(
             adata, layer=layer, condition_key=condition_key, batch_key=batch_key, labels_key=labels_key
@@ -110,7 +115,7 @@ def predict(
             random_state=seed,
             silent=False,
         )
-        _remove_registration(adata)
+        _remove_registration(adata, *names)
         _write(adata, output_file)
     record = adata.uns["neuronedit"][layer_added]
     typer.echo(f"{record['n_query']:,} cells predicted ({record['edit']}); layer {layer_added!r} of {output_file}")
@@ -122,7 +127,7 @@ def info(input_file: InputFile) -> None:
     with _one_line_errors():
         adata = _read(input_file, backed=True)
         typer.echo(f"{input_file}: {adata.n_obs:,} cells x {adata.n_vars:,} features")
-        for name in [None] * (adata.X is not None) + list(adata.layers):
+        for name in [None, *adata.layers]:
             typer.echo(f"  {'X' if name is None else f'layer {name!r}'}: {_describe_values(adata, name)}")
         for column in adata.obs:
             counts = adata.obs[column].value_counts()
@@ -137,11 +142,13 @@ def info(input_file: InputFile) -> None:
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
     """Turn what a caller can mend into one line and exit code 1; show warnings as one line each."""
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: typer.echo(f"Warning: {message}", err=True)
         try:
             yield
-        except (KeyError, OSError, TypeError, ValueError) as error:
+        except (KeyError, MisconfigurationException, OSError, RuntimeError, TypeError, ValueError) as error:
             text = error.args[0] if isinstance(error, KeyError) and error.args else error
             typer.echo(f"Error: {text}", err=True)
             raise typer.Exit(1) from error
@@ -175,28 +182,30 @@ def _read(path: Path, *, backed: bool = False) -> AnnData:
 
 def _write(adata: AnnData, path: Path) -> None:
     """Write to a temporary file beside the output and rename it: a crash leaves no half file."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(descriptor)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         adata.write_h5ad(temporary)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def _remove_registration(adata: AnnData) -> None:
-    """Drop the columns and identifiers that scvi-tools leaves in a registered AnnData."""
-    for column in [name for name in adata.obs if name.startswith("_scvi_")]:
+def _remove_registration(adata: AnnData, columns: set[str], keys: set[str]) -> None:
+    """Drop what scvi-tools leaves in a registered AnnData, unless it was there before."""
+    for column in [name for name in adata.obs if name.startswith("_scvi_") and name not in columns]:
         del adata.obs[column]
-    for key in [name for name in adata.uns if name.startswith("_scvi_")]:
+    for key in [name for name in adata.uns if name.startswith("_scvi_") and name not in keys]:
         del adata.uns[key]
 
 
 def _describe_values(adata: AnnData, layer: str | None) -> str:
     from scvi_neuronedit.data import MatrixReader, summarize_values
 
-    reader = MatrixReader(adata, layer)
-    values = summarize_values(reader)
+    try:
+        reader = MatrixReader(adata, layer)
+        values = summarize_values(reader)
+    except (KeyError, TypeError, ValueError) as error:
+        return f"cannot be used ({error.args[0]})"
     kind = "with negative values"
     if values.minimum >= 0:
         kind = "counts" if values.is_integer else "non-negative"

@@ -46,6 +46,11 @@ def test_layer_must_be_free():
     check_layer_is_free(adata, "a", overwrite=True)
     with pytest.raises(ValueError, match="layer_added='a' is already in adata.layers; .*overwrite=True"):
         check_layer_is_free(adata, "a", overwrite=False)
+    for name in ("", "a/b"):
+        with pytest.raises(
+            ValueError, match=f"layer_added='{name}'; the name of a layer must not be empty or hold '/'"
+        ):
+            check_layer_is_free(adata, name, overwrite=False)
     with pytest.raises(ValueError, match="adata is a view"):
         check_layer_is_free(adata[:2], "b", overwrite=False)
 

@@ -24,6 +24,7 @@ def test_matched_by_hand(cells):
     np.testing.assert_array_equal(found.target, np.arange(45, 75))
     np.testing.assert_allclose(found.source_weights, [2 / 3] * 30 + [2] * 10)
     np.testing.assert_allclose(found.target_weights, [1.5] * 10 + [0.75] * 20)
+    assert len(found.info.pop("cells")) == 16
     assert found.info == {
         "source": "ctrl",
         "target": "stim",

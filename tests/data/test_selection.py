@@ -8,7 +8,12 @@ from anndata import AnnData
 from scvi_neuronedit.data import describe_selection, select_cells, storable_selection
 
 OBS = pd.DataFrame(
-    {"condition": ["ctrl", "ctrl", "stim", "stim"], "cell_type": ["B", "T", "B", "T"], "dose": [0, 1, 0, 2]},
+    {
+        "condition": ["ctrl", "ctrl", "stim", "stim"],
+        "cell_type": ["B", "T", "B", "T"],
+        "dose": [0, 1, 0, 2],
+        "responds": [False, False, True, True],
+    },
     index=["c1", "c2", "c3", "c4"],
 )
 
@@ -29,6 +34,10 @@ SELECTIONS = [
     (pd.Series([True, False, False, False], index=OBS.index), [1, 0, 0, 0]),
     (["c4", "c1"], [1, 0, 0, 1]),
     (pd.Index(["c2"]), [0, 1, 0, 0]),
+    ({"dose": "1"}, [0, 1, 0, 0]),
+    ({"responds": True}, [0, 0, 1, 1]),
+    ({"responds": "True"}, [0, 0, 1, 1]),
+    ({"dose": np.int64(2)}, [0, 0, 0, 1]),
 ]
 
 
@@ -67,13 +76,20 @@ def test_a_stored_selection_selects_the_same_cells(cells, selection):
         (pd.Series([True] * 4), ValueError, "index differs from adata.obs_names"),
         (["c1", "c9"], ValueError, "lists 1 names that are not in adata.obs_names: 'c9'"),
         (np.array([0, 1]), TypeError, "source is a ndarray; it must be a condition name"),
-        (3, TypeError, "source is a int"),
+        (3, ValueError, "source 3 is not in"),
+        ({}, ValueError, "source is an empty mapping"),
         ([], ValueError, "selects no cell"),
     ],
 )
 def test_bad_selections(cells, selection, error, message):
     with pytest.raises(error, match=message):
         select_cells(cells, selection, argument="source", condition_key="condition")
+
+
+@pytest.mark.parametrize("condition", [1, np.int64(1), "1"])
+def test_conditions_may_be_numbers(cells, condition):
+    mask = select_cells(cells, condition, argument="source", condition_key="dose")
+    np.testing.assert_array_equal(mask, [False, True, False, False])
 
 
 def test_a_condition_needs_a_registered_column(cells):

@@ -16,6 +16,15 @@ def test_table_equals_numpy_quantile(values, n_quantiles):
     np.testing.assert_allclose(percentile_table(values, n_quantiles), expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_ties_give_equal_quantiles(dtype):
+    values = np.repeat(np.array([[0.17], [0.51], [1.7]], dtype=dtype), [137, 41, 300], axis=0)
+    table = percentile_table(values)
+    assert (np.diff(table[:, 0]) >= 0).all()
+    assert set(np.unique(table)) >= set(values.ravel())
+    assert (table[:25] == values[0]).all()
+
+
 def test_table_spans_several_blocks_of_columns_and_keeps_dtype(rng):
     values = rng.normal(size=(50, 37)).astype(np.float32)
     table = percentile_table(values)

@@ -29,7 +29,7 @@ def own(model):
 def edit(model):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return model.learn_edit("ctrl", "stim")
+        return model.learn_edit("ctrl", "stim", "neighbor")
 
 
 def is_query(adata, condition="ctrl"):
@@ -65,7 +65,7 @@ def test_learning_without_matching_takes_every_cell(model):
 def test_the_four_forms_of_a_selection_give_the_same_edit(model):
     obs = model.adata.obs
     edits = [
-        model.learn_edit(source, target)
+        model.learn_edit(source, target, "neighbor")
         for source, target in [
             ("ctrl", "stim"),
             ({"condition": "ctrl"}, {"condition": ["stim"]}),
@@ -83,26 +83,35 @@ def obs_names_of(obs, condition):
 
 
 def test_parameters_and_maps_reach_the_edit(model):
-    edit = model.learn_edit({"cell_type": "type_1"}, {"cell_type": "type_2"}, match_labels=False, n_neighbors=3)
+    populations = {"cell_type": "type_1"}, {"cell_type": "type_2"}
+    edit = model.learn_edit(*populations, "neighbor", match_labels=False, n_neighbors=3)
     assert edit.steps[0].map.n_neighbors == 3
-    own_map = NeighborMap(n_neighbors=4)
-    edit = model.learn_edit({"cell_type": "type_1"}, {"cell_type": "type_2"}, match_labels=False, method=own_map)
-    assert edit.steps[0].map is own_map
+    edit = model.learn_edit(*populations, NeighborMap(n_neighbors=4), layers=["code", "decoder_1"], match_labels=False)
+    assert [step.map.n_neighbors for step in edit.steps] == [4, 4]
 
 
 @pytest.mark.filterwarnings("ignore:left out of learning")
 def test_each_later_layer_is_learnt_on_the_source_as_edited_so_far(model):
-    edit = model.learn_edit("ctrl", "stim", method="mean", layers=["output", "code"])
-    assert edit.layers == ("code", "output")
+    edit = model.learn_edit("ctrl", "stim", method="mean", layers=["output", "decoder_1", "code"])
+    assert edit.layers == ("code", "decoder_1", "output")
     code = model.learn_edit("ctrl", "stim", method="mean")
     obs = model.adata.obs
     taken = obs["cell_type"] != "type_4"
     source, target = ((taken & (obs["condition"] == c)).to_numpy() for c in ("ctrl", "stim"))
     weights = composition_weights(obs["cell_type"][source], obs["cell_type"][target])
-    before = model.module.autoencoder(torch_of(code(model.get_latent_representation()[source])), after="code")
-    after = model.get_activations(layer="output")[target]
+    network = model.module.autoencoder
+    before = network(torch_of(code(model.get_latent_representation()[source])), after="code", until="decoder_1")
+    after = model.get_activations(layer="decoder_1")[target]
     shift = np.average(after, axis=0, weights=weights[1]) - np.average(before.detach(), axis=0, weights=weights[0])
     np.testing.assert_allclose(edit.steps[1].map.shift_, shift, atol=1e-4)
+
+    so_far = Edit(edit.steps[:2], edit.model, edit.info)
+    before = model.apply_edit(so_far, query=source)  # residual included
+    shift = np.average(model.adata.X[target].toarray(), axis=0, weights=weights[1])
+    shift = shift - np.average(before, axis=0, weights=weights[0])
+    np.testing.assert_allclose(edit.steps[2].map.shift_, shift, atol=1e-4)
+    after = model.apply_edit(edit, query=source)
+    np.testing.assert_allclose(after, (before + shift).clip(0), atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +132,9 @@ def test_each_later_layer_is_learnt_on_the_source_as_edited_so_far(model):
         ),
         ("ctrl", "stim", {"layers": "cod"}, ValueError, "layer 'cod' is not in the network .*did you mean 'code'"),
         ("ctrl", "stim", {"method": "neighbour"}, ValueError, "method='neighbour' is not a known"),
-        ("ctrl", "stim", {"n_neighbor": 3}, TypeError, "no parameter 'n_neighbor'"),
+        ("ctrl", "stim", {"n_neighbors": 3}, TypeError, "method='auto' has no parameter 'n_neighbors'; name the map"),
+        ("ctrl", "stim", {"method": "neighbor", "n_neighbor": 3}, TypeError, "no parameter 'n_neighbor'"),
+        ("ctrl", "stim", {"layers": []}, ValueError, "layers is empty"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:left out of learning")
@@ -187,6 +198,8 @@ def test_a_layer_holds_all_cells_and_nothing_else_changes(model, edit, adata, st
     assert not np.allclose(layer[query], x[query])
     np.testing.assert_array_equal(as_dense(adata.X), x)
     assert set(adata.layers) == {*before.layers, "predicted"}
+    support = adata.obs.pop("predicted_support")
+    assert (support.notna() == query).all()
     pd.testing.assert_frame_equal(adata.obs, before.obs)
     pd.testing.assert_frame_equal(adata.var, before.var)
     assert set(adata.uns) == {*before.uns, "neuronedit"}
@@ -226,7 +239,7 @@ def test_default_query_is_the_source_cells_not_learnt_on(model, edit, own):
     assert len(expected) == is_query(own).sum()
     other = own[own.obs["condition"] == "ctrl"].copy()
     assert len(model.apply_edit(edit, other)) == other.n_obs
-    plain = model.learn_edit("ctrl", "stim", match_labels=False)
+    plain = model.learn_edit("ctrl", "stim", "neighbor", match_labels=False)
     assert len(model.apply_edit(plain)) == (own.obs["condition"] == "ctrl").sum()
 
 
@@ -246,7 +259,7 @@ def test_an_edit_read_from_a_file_does_the_same(model, edit, adata, tmp_path):
 
 
 def test_record(model, edit, adata, tmp_path):
-    model.apply_edit(edit, adata, TYPE_4, layer_added="predicted", strength=0.5)
+    model.apply_edit(edit.scale(0.8), adata, TYPE_4, layer_added="predicted", strength=0.5)
     adata.write_h5ad(tmp_path / "x.h5ad")
     record = ad.read_h5ad(tmp_path / "x.h5ad").uns["neuronedit"]["predicted"]
     assert record["model"] == model.fingerprint
@@ -257,9 +270,13 @@ def test_record(model, edit, adata, tmp_path):
     )
     assert (record["n_source"], record["n_target"]) == (edit.info["n_source"], edit.info["n_target"])
     assert record["n_query"] == is_query(adata).sum()
-    assert json.loads(record["steps"])[0]["method"] == "neighbor"
+    (step,) = json.loads(record["steps"])
+    assert (step["layer"], step["method"], step["strength"], step["n_neighbors"]) == ("code", "neighbor", 0.8, 50)
     assert (record["strength"], bool(record["keep_residual"]), record["layer"]) == (0.5, True, "X")
-    assert 0 <= record["support"]["mean_share_outside"] <= record["support"]["max_share_outside"] <= 1
+    support = model.get_edit_support(edit, TYPE_4, adata)
+    assert record["support"]["mean"] == pytest.approx(support["support"].mean())
+    assert record["support"]["share_unsupported"] == pytest.approx((support["support"] < 0.05).mean())
+    assert record["support"]["mean_share_outside"] == pytest.approx(support["share_outside"].mean())
     assert "scvi-neuronedit" in record["versions"]
 
 
@@ -311,6 +328,107 @@ def test_nothing_is_written_when_the_query_is_bad(model, edit, adata):
     with pytest.raises(ValueError, match="adata lacks 150 of the model's 150 features"):
         model.apply_edit(edit, ad.AnnData(np.zeros((3, 1)), obs=adata.obs[:3]), "ctrl", layer_added="predicted")
     assert (set(adata.layers), set(adata.uns)) == before
+
+
+def test_support_by_hand(model, edit, adata):
+    support = model.get_edit_support(edit, TYPE_4, adata)
+    assert list(support.index) == list(adata.obs_names[is_query(adata)])
+    reference, cells = edit.steps[0].source_sample, model.get_latent_representation(adata)[is_query(adata)]
+
+    def distance(cell, others):
+        return np.sort(np.linalg.norm(others - cell, axis=1))[:10].mean()
+
+    own = [distance(cell, np.delete(reference, i, axis=0)) for i, cell in enumerate(reference)]
+    expected = [np.mean(np.array(own) >= distance(cell, reference)) for cell in cells[:5]]
+    np.testing.assert_allclose(support["support"][:5], expected, atol=2 / len(own))
+    low, high = edit.steps[0].source_range
+    np.testing.assert_allclose(support["share_outside"], ((cells < low) | (cells > high)).mean(axis=1))
+
+
+def test_unsupported_queries_warn(model, edit, adata):
+    adata.X = adata.X * 5
+    with pytest.warns(
+        UserWarning, match=r"query cells are unlike the source cells .* adata.obs\['predicted_support'\]"
+    ):
+        model.apply_edit(edit, adata, TYPE_4, layer_added="predicted")
+    assert adata.obs["predicted_support"].mean() < 0.05
+
+
+def test_a_query_of_target_cells_warns(model, edit, own):
+    with pytest.warns(UserWarning, match="query cells are target cells of the edit"):
+        model.apply_edit(edit, own, {"cell_type": "type_1"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x - 1, "holds negative values .* the model was trained on values without any"),
+        (lambda x: x * np.nan, "holds NaN or infinite values"),
+    ],
+)
+def test_query_values_are_checked(model, count_model, adata, change, message):
+    adata.X = change(adata.X.toarray())
+    for each in (model, count_model):
+        with pytest.raises(ValueError, match=message):
+            each.predict_condition("ctrl", "stim", TYPE_4, adata, method="mean")
+        with pytest.raises(ValueError, match=message):
+            each.get_normalized_expression(adata)
+    assert "predicted" not in adata.layers
+
+
+def test_queries_on_another_scale_warn(model, count_model, adata, counts):
+    with pytest.warns(UserWarning, match="looks like counts, but the model was trained on values that are not whole"):
+        model.get_latent_representation(counts)
+    with pytest.warns(
+        UserWarning, match="looks like values that are not whole numbers, but the model was trained on cou"
+    ):
+        count_model.get_latent_representation(adata)
+
+
+# choosing ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:left out of learning")
+def test_auto_takes_what_predicts_left_out_groups_best(model):
+    edit = model.learn_edit("ctrl", "stim")
+    table = edit.selection_
+    assert table["score"].is_monotonic_increasing
+    assert table.loc[table["method"] == "none", "score"].item() == 1
+    (method,), (strength,) = {step.map.name for step in edit.steps}, {step.strength for step in edit.steps}
+    chosen = (table["method"] == method) & (table["layers"] == ", ".join(edit.layers)) & (table["strength"] == strength)
+    assert table.loc[chosen, "score"].item() < table["score"].iloc[0] + table["score_se"].max()
+    assert set(table["strength"]) == {0.5, 0.75, 1.0}
+    again = model.learn_edit("ctrl", "stim")
+    pd.testing.assert_frame_equal(again.selection_, table)
+
+
+@pytest.mark.filterwarnings("ignore:left out of learning")
+def test_auto_does_next_to_nothing_where_nothing_happens(model, rng):
+    ctrl = np.flatnonzero(model.adata.obs["condition"] == "ctrl")
+    half = np.zeros(model.adata.n_obs, dtype=bool)
+    half[rng.permutation(ctrl)[: len(ctrl) // 2]] = True
+    other = (model.adata.obs["condition"] == "ctrl").to_numpy() & ~half
+    x = model.adata.X[half].toarray()
+    changes = [
+        np.abs(model.apply_edit(model.learn_edit(half, target), query=half) - x).mean() for target in (other, "stim")
+    ]
+    assert changes[0] < 0.1 * changes[1]
+
+
+@pytest.mark.filterwarnings("ignore:left out of learning")
+def test_auto_within_layers(model):
+    edit = model.learn_edit("ctrl", "stim", layers="decoder_1")
+    assert set(edit.selection_["layers"]) <= {"", "decoder_1"}
+
+
+def test_auto_finds_its_own_groups(model):
+    edit = model.learn_edit("ctrl", "stim", match_labels=False)
+    assert len(edit.selection_) > 5
+
+
+def test_auto_of_counts_edits_no_counts(count_model):
+    edit = count_model.learn_edit("ctrl", "stim")
+    assert set(edit.selection_["layers"]) <= {"", "code"}
 
 
 # counts --------------------------------------------------------------------------------------------------------------

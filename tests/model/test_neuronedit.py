@@ -346,7 +346,7 @@ def test_load_without_data(model, adata, tmp_path):
     np.testing.assert_array_equal(
         loaded.apply_edit(edit, adata, {"cell_type": "type_4"}), model.apply_edit(edit, adata, {"cell_type": "type_4"})
     )
-    with pytest.raises(ValueError, match="adata must be given: the model was loaded without data"):
+    with pytest.raises(ValueError, match="the model was loaded without data: learning"):
         loaded.get_latent_representation()
     with pytest.raises(ValueError, match="loaded without data; load it with adata to train"):
         loaded.train()

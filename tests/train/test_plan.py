@@ -25,8 +25,3 @@ def test_same_history_as_scvi_tools(counts, kwargs):
         # their losses of an epoch are means over minibatches, ours over cells
         tolerance = 0.02 if name.endswith("loss") else 1e-4
         np.testing.assert_allclose(ours[name].to_numpy(float), theirs[name].to_numpy(float), rtol=tolerance)
-
-
-def test_early_stopping_works(counts):
-    result = history(EpochTrainingPlan, counts, early_stopping=True, early_stopping_patience=1, train_size=0.8)
-    assert len(result["elbo_validation"]) > 0

@@ -12,7 +12,7 @@ from scvi_neuronedit.data._matrix import (
 )
 from scvi_neuronedit.data._names import listed, unknown_name
 from scvi_neuronedit.data._obs import check_obs_column, check_size_factors
-from scvi_neuronedit.data._populations import Populations, select_populations
+from scvi_neuronedit.data._populations import Populations, fingerprint_cells, select_populations
 from scvi_neuronedit.data._selection import Selection, describe_selection, select_cells, storable_selection
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "check_size_factors",
     "check_unique_features",
     "describe_selection",
+    "fingerprint_cells",
     "listed",
     "match_features",
     "record_layer",

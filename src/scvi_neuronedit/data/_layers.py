@@ -32,6 +32,11 @@ def check_layer_is_free(adata: AnnData, layer_added: str, *, overwrite: bool) ->
     overwrite
         Whether an existing layer may be replaced.
     """
+    if not layer_added or "/" in layer_added:
+        msg = (
+            f"layer_added={layer_added!r}; the name of a layer must not be empty or hold '/', which files cannot store."
+        )
+        raise ValueError(msg)
     if adata.is_view:
         msg = f"adata is a view, and the layer {layer_added!r} would be written to a copy of it; pass adata.copy()."
         raise ValueError(msg)

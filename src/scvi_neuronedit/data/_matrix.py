@@ -89,7 +89,8 @@ class MatrixReader:
         rows
             Positions, increasing.
         """
-        return sparse.csr_matrix(self._matrix[rows])
+        values = self._matrix[rows]
+        return sparse.csr_matrix(values.compute() if hasattr(values, "compute") else values)
 
     def blocks(self) -> Iterator[NDArray]:
         """All values that are stored, block by block (for sparse layers without their zeros)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import numpy as np
 from scvi import settings
 
 from scvi_neuronedit.data._names import listed
+from scvi_neuronedit.data._obs import check_obs_column
 from scvi_neuronedit.data._selection import describe_selection, select_cells, storable_selection
 from scvi_neuronedit.edit import composition_weights
 
@@ -34,6 +36,8 @@ class Populations:
         Positions of the cells, increasing.
     source_weights, target_weights
         Weights of the cells, under which both sides hold every label in the same share. ``None`` if all are equal.
+    source_groups, target_groups
+        Labels of the cells. ``None`` if there are none.
     info
         Selections, numbers of cells and labels, as an :class:`~scvi_neuronedit.edit.Edit` keeps them.
     """
@@ -42,7 +46,31 @@ class Populations:
     target: NDArray[np.intp]
     source_weights: NDArray[np.float64] | None
     target_weights: NDArray[np.float64] | None
+    source_groups: NDArray[np.str_] | None
+    target_groups: NDArray[np.str_] | None
     info: dict[str, Any]
+
+    def subset(self, source: NDArray, target: NDArray) -> Populations:
+        """Some of the cells.
+
+        Parameters
+        ----------
+        source, target
+            Which of the source and target cells: masks, or positions in any order and number.
+        """
+
+        def pick(values: NDArray | None, which: NDArray) -> NDArray | None:
+            return None if values is None else values[which]
+
+        return Populations(
+            self.source[source],
+            self.target[target],
+            pick(self.source_weights, source),
+            pick(self.target_weights, target),
+            pick(self.source_groups, source),
+            pick(self.target_groups, target),
+            self.info,
+        )
 
 
 def select_populations(
@@ -76,7 +104,9 @@ def select_populations(
         raise ValueError(msg)
     rows = {argument: np.flatnonzero(mask) for argument, mask in masks.items()}
     weights: dict[str, NDArray | None] = {"source": None, "target": None}
+    groups: dict[str, NDArray | None] = {"source": None, "target": None}
     info = {
+        "cells": fingerprint_cells(adata),
         "source": describe_selection(source),
         "target": describe_selection(target),
         "selection_source": storable_selection(adata, source),
@@ -84,11 +114,13 @@ def select_populations(
     }
     matched = ""
     if labels_key is not None:
+        check_obs_column(adata, "labels_key", labels_key)
         labels = adata.obs[labels_key].astype(str).to_numpy()
         weights["source"], weights["target"] = composition_weights(labels[rows["source"]], labels[rows["target"]])
         for argument, weight in weights.items():
             rows[argument], weights[argument] = rows[argument][weight > 0], weight[weight > 0]
-        shared = np.unique(labels[rows["source"]]).tolist()
+            groups[argument] = labels[rows[argument]]
+        shared = np.unique(groups["source"]).tolist()
         _report_labels(labels[masks["source"] | masks["target"]], shared, labels_key)
         info |= {"match_key": labels_key, "labels": shared}
         matched = f" after matching on {labels_key!r}"
@@ -97,7 +129,18 @@ def select_populations(
             msg = f"{argument} has {len(found)} cells{matched}; at least {MIN_CELLS} are needed to learn an edit."
             raise ValueError(msg)
         info[f"n_{argument}"] = len(found)
-    return Populations(rows["source"], rows["target"], weights["source"], weights["target"], info)
+    return Populations(*rows.values(), *weights.values(), *groups.values(), info)
+
+
+def fingerprint_cells(adata: AnnData) -> str:
+    """Short hash of the obs names: which cells an edit was learnt on.
+
+    Parameters
+    ----------
+    adata
+        The cells.
+    """
+    return hashlib.sha256("\n".join(adata.obs_names).encode()).hexdigest()[:16]
 
 
 def _report_labels(labels: NDArray, shared: list[str], labels_key: str) -> None:

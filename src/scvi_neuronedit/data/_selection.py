@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-Selection: TypeAlias = str | Mapping[str, Any] | np.ndarray | pd.Series | Sequence[str]
+Selection: TypeAlias = str | float | Mapping[str, Any] | np.ndarray | pd.Series | Sequence[str]
 """A condition name; a mapping of obs columns to a value or list of values; a boolean mask; or obs names."""
 
 
@@ -28,7 +28,7 @@ def select_cells(
     adata
         Where to look.
     selection
-        A value of ``adata.obs[condition_key]``; a mapping of obs columns to a value or list of values, all of which
+        A value of ``adata.obs[condition_key]``, or its text; a mapping of obs columns to a value or list of values, all of which
         must hold; a boolean mask over cells; or obs names.
     argument
         Name of the argument, for error messages.
@@ -48,7 +48,7 @@ def select_cells(
     TypeError
         The selection has none of the four forms.
     """
-    if isinstance(selection, str):
+    if np.isscalar(selection):
         if condition_key is None:
             msg = (
                 f"{argument}={selection!r} names a condition, but no condition_key was registered; "
@@ -57,6 +57,9 @@ def select_cells(
             raise ValueError(msg)
         mask = _match_column(adata, condition_key, selection, argument)
     elif isinstance(selection, Mapping):
+        if not selection:
+            msg = f"{argument} is an empty mapping; name at least one column."
+            raise ValueError(msg)
         mask = np.ones(adata.n_obs, dtype=bool)
         for column, values in selection.items():
             mask &= _match_column(adata, column, values, argument)
@@ -74,11 +77,13 @@ def _match_column(adata: AnnData, column: str, values: Any, argument: str) -> ND
         raise KeyError(msg)
     series = adata.obs[column]
     known = series.dropna().unique().tolist()
-    values = _as_list(values)
-    for value in values:
+    # numbers and booleans may be named by their text, as on a command line
+    by_text = {str(value): value for value in known}
+    chosen = [value if value in known else by_text.get(value, value) for value in _as_list(values)]
+    for value in chosen:
         if value not in known:
             raise ValueError(unknown_name(argument, value, f"adata.obs[{column!r}]", known))
-    return series.isin(values).to_numpy()
+    return series.isin(chosen).to_numpy()
 
 
 def _as_list(values: Any) -> list:
@@ -100,7 +105,7 @@ def _match_cells(adata: AnnData, selection: Any, argument: str) -> NDArray[np.bo
         if not adata.obs_names.is_unique:
             msg = f"{argument} lists obs names, but adata.obs_names are not unique; pass a mapping or a boolean mask."
             raise ValueError(msg)
-        if missing := [str(name) for name in chosen[~np.isin(chosen, adata.obs_names)]]:
+        if missing := [str(name) for name in chosen[~pd.Index(chosen).isin(adata.obs_names)]]:
             msg = f"{argument} lists {len(missing)} names that are not in adata.obs_names: {listed(missing)}."
             raise ValueError(msg)
         return adata.obs_names.isin(chosen)
@@ -119,15 +124,15 @@ def describe_selection(selection: Selection) -> str:
     selection
         Any of the four forms.
     """
-    if isinstance(selection, str):
-        return selection
+    if np.isscalar(selection):
+        return str(selection)
     if isinstance(selection, Mapping):
         return " & ".join(f"{column}={'|'.join(map(str, _as_list(v)))}" for column, v in selection.items())
     chosen = np.asarray(selection)
     return f"mask of {chosen.sum():,} cells" if chosen.dtype == bool else f"{len(chosen):,} obs names"
 
 
-def storable_selection(adata: AnnData, selection: Selection) -> str | dict[str, list] | list[str]:
+def storable_selection(adata: AnnData, selection: Selection) -> str | float | dict[str, list] | list[str]:
     """A selection as JSON can hold it: masks become obs names.
 
     Parameters
@@ -137,8 +142,8 @@ def storable_selection(adata: AnnData, selection: Selection) -> str | dict[str, 
     selection
         Any of the four forms.
     """
-    if isinstance(selection, str):
-        return selection
+    if np.isscalar(selection):
+        return _as_python(selection)
     if isinstance(selection, Mapping):
         return {column: [_as_python(value) for value in _as_list(values)] for column, values in selection.items()}
     chosen = np.asarray(selection)
@@ -146,4 +151,5 @@ def storable_selection(adata: AnnData, selection: Selection) -> str | dict[str, 
 
 
 def _as_python(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    value = value.item() if isinstance(value, np.generic) else value
+    return value if isinstance(value, str | float | int) else str(value)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 
 from scvi_neuronedit.edit._maps import ActivationMap, make_map
-from scvi_neuronedit.edit._percentiles import percentile_table
+from scvi_neuronedit.edit._support import neighbor_support
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FORMAT = 1
+_STEP_ARRAYS = ("source_range", "target_range", "source_sample", "target_sample")
+_N_SAMPLE = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,16 +37,20 @@ class Step:
         Name of the layer whose activations the map edits.
     map
         The fitted map.
-    source_quantiles, target_quantiles
-        Percentile tables of the two populations the map was fitted on, of shape ``[101, n_neurons]``.
+    source_range, target_range
+        Smallest and largest activation of each neuron in the two populations, of shape ``[2, n_neurons]``.
+    source_sample, target_sample
+        A few hundred cells of the two populations, of shape ``[n_cells, n_neurons]``.
     strength
         Share of the map's displacement that is applied.
     """
 
     layer: str
     map: ActivationMap
-    source_quantiles: NDArray
-    target_quantiles: NDArray
+    source_range: NDArray
+    target_range: NDArray
+    source_sample: NDArray
+    target_sample: NDArray
     strength: float = 1.0
 
     def __call__(self, activations: NDArray) -> NDArray:
@@ -53,7 +60,15 @@ class Step:
 
     def inverse(self) -> Step:
         """The step from target to source, of the same strength."""
-        return Step(self.layer, self.map.inverse(), self.target_quantiles, self.source_quantiles, self.strength)
+        return Step(
+            self.layer,
+            self.map.inverse(),
+            self.target_range,
+            self.source_range,
+            self.target_sample,
+            self.source_sample,
+            self.strength,
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -88,6 +103,7 @@ class Edit:
         layer: str = "code",
         source_weights: NDArray | None = None,
         target_weights: NDArray | None = None,
+        groups: tuple[NDArray, NDArray] | None = None,
         model: str = "",
         info: dict[str, Any] | None = None,
         **params: Any,
@@ -104,6 +120,8 @@ class Edit:
             Name of the layer.
         source_weights, target_weights
             Positive weights of the cells, of shapes ``[n_source]`` and ``[n_target]``. All equal if ``None``.
+        groups
+            Group of every source and of every target cell, such as its cell type; see the maps.
         model
             Fingerprint of the model the activations come from.
         info
@@ -117,9 +135,11 @@ class Edit:
             raise ValueError(msg)
         step = Step(
             layer,
-            make_map(method, **params).fit(source, target, source_weights, target_weights),
-            percentile_table(source, weights=source_weights),
-            percentile_table(target, weights=target_weights),
+            make_map(method, **params).fit(source, target, source_weights, target_weights, groups),
+            np.stack([source.min(axis=0), source.max(axis=0)]),
+            np.stack([target.min(axis=0), target.max(axis=0)]),
+            _sample(source),
+            _sample(target),
         )
         return cls((step,), model, info or {})
 
@@ -170,8 +190,29 @@ class Edit:
         for i, step in enumerate(steps):
             if i > 0:
                 activations = steps[i - 1](activations)
-            outside |= (activations < step.source_quantiles[0]) | (activations > step.source_quantiles[-1])
+            outside |= (activations < step.source_range[0]) | (activations > step.source_range[-1])
         return outside.mean(axis=1)
+
+    def support(self, activations: NDArray) -> NDArray:
+        """How well the source cells speak for each cell, at the first layer edited.
+
+        Parameters
+        ----------
+        activations
+            Activations of that layer before the edit, of shape ``[n_cells, n_neurons]``.
+
+        Returns
+        -------
+        Array of shape ``[n_cells]``, between 0 (farther out than every source cell) and 1; see
+        :func:`~scvi_neuronedit.edit.neighbor_support`.
+        """
+        step = self._steps_at(self.layers[0], activations)[0]
+        return neighbor_support(activations, step.source_sample)
+
+    @property
+    def selection_(self) -> pd.DataFrame | None:
+        """The table ``method="auto"`` decided from, best first; ``None`` if nothing was to decide."""
+        return pd.DataFrame(self.info["selection"]) if "selection" in self.info else None
 
     def _steps_at(self, layer: str | None, activations: NDArray) -> list[Step]:
         if layer is None and len(self.layers) > 1:
@@ -182,7 +223,7 @@ class Edit:
             msg = f"layer={layer!r} is not edited; this edit has steps at {', '.join(map(repr, self.layers))}."
             raise ValueError(msg)
         steps = [step for step in self.steps if step.layer == layer]
-        n_neurons = steps[0].source_quantiles.shape[1]
+        n_neurons = steps[0].source_range.shape[1]
         if activations.shape[1] != n_neurons:
             msg = f"activations have {activations.shape[1]} neurons; the edit of layer {layer!r} has {n_neurons}."
             raise ValueError(msg)
@@ -234,8 +275,7 @@ class Edit:
         }
         arrays = {"header": np.array(json.dumps(header))}
         for i, step in enumerate(self.steps):
-            arrays[f"{i}/source_quantiles"] = step.source_quantiles
-            arrays[f"{i}/target_quantiles"] = step.target_quantiles
+            arrays |= {f"{i}/{name}": getattr(step, name) for name in _STEP_ARRAYS}
             arrays |= {f"{i}/map/{name}": array for name, array in step.map.get_state().items()}
         with Path(path).open("wb") as file:
             np.savez_compressed(file, **arrays)
@@ -253,7 +293,7 @@ class Edit:
             with np.load(path, allow_pickle=False) as file:
                 arrays = dict(file)
             header = json.loads(arrays["header"].item())
-        except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
             msg = f"{str(path)!r} is not a saved edit, or is damaged."
             raise ValueError(msg) from error
         if header["format"] > _FORMAT:
@@ -267,8 +307,7 @@ class Edit:
                 Step(
                     entry["layer"],
                     make_map(entry["map"], **entry["params"])._with_state(**state),
-                    arrays[f"{i}/source_quantiles"],
-                    arrays[f"{i}/target_quantiles"],
+                    *(arrays[f"{i}/{name}"] for name in _STEP_ARRAYS),
                     entry["strength"],
                 )
             )
@@ -279,7 +318,7 @@ class Edit:
         for step in self.steps:
             params = ", ".join(f"{name}={value}" for name, value in step.map.get_params().items())
             strength = "" if step.strength == 1 else f", strength {step.strength:g}"
-            n_neurons = step.source_quantiles.shape[1]
+            n_neurons = step.source_range.shape[1]
             lines.append(f"  {step.layer!r} ({n_neurons} neurons): {step.map.name}({params}){strength}")
         return "\n".join(lines)
 
@@ -294,7 +333,7 @@ def describe(info: dict[str, Any]) -> str:
     """
     if "chain" in info:
         return " >> ".join(f"({describe(part)})" for part in info["chain"])
-    if not info:
+    if "n_source" not in info:
         return "between two arrays"
     matched = f", matched on {info['match_key']!r}" if info.get("match_key") else ""
     cells = f"{info['n_source']:,} and {info['n_target']:,} cells"
@@ -325,3 +364,8 @@ def _activations(values: NDArray, argument: str) -> NDArray:
         msg = f"{argument} holds NaN or infinite values."
         raise ValueError(msg)
     return values
+
+
+def _sample(cells: NDArray) -> NDArray:
+    """Cells spread evenly over the population."""
+    return np.array(cells[np.unique(np.linspace(0, len(cells) - 1, _N_SAMPLE).astype(np.intp))])

@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
 
 from scvi_neuronedit.edit._percentiles import LookUp, percentile_table
 
@@ -31,7 +30,8 @@ class ActivationMap(ABC):
 
     def __init_subclass__(cls, **kwargs) -> None:
         super().__init_subclass__(**kwargs)
-        cls._by_name[cls.name] = cls
+        if "name" in vars(cls):
+            cls._by_name[cls.name] = cls
 
     @abstractmethod
     def fit(
@@ -40,6 +40,7 @@ class ActivationMap(ABC):
         target: NDArray,
         source_weights: NDArray | None = None,
         target_weights: NDArray | None = None,
+        groups: tuple[NDArray, NDArray] | None = None,
     ) -> Self:
         """Learn the map.
 
@@ -49,6 +50,8 @@ class ActivationMap(ABC):
             Activations of the two populations, of shapes ``[n_source, n_neurons]`` and ``[n_target, n_neurons]``.
         source_weights, target_weights
             Positive weights of the cells, of shapes ``[n_source]`` and ``[n_target]``. All equal if ``None``.
+        groups
+            Group of every source and of every target cell, such as its cell type, for the maps that make use of it.
 
         Returns
         -------
@@ -65,7 +68,8 @@ class ActivationMap(ABC):
 
     def get_params(self) -> dict[str, Any]:
         """Parameters the map was made with."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        params = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value.item() if isinstance(value, np.generic) else value for name, value in params.items()}
 
     def get_state(self) -> dict[str, NDArray]:
         """Arrays the map has learnt, by attribute name."""
@@ -83,8 +87,8 @@ def make_map(method: str | ActivationMap, **params: Any) -> ActivationMap:
     Parameters
     ----------
     method
-        ``"percentile"``, ``"neighbor"``, ``"mean"``, ``"gaussian"``, the name of a map defined elsewhere, or a map,
-        which is returned as it is.
+        ``"percentile"``, ``"neighbor"``, ``"group"``, ``"pairs"``, ``"mean"``, ``"gaussian"``, the name of a map
+        defined elsewhere, or a map, of which a new one with the same parameters is made.
     params
         Parameters of the map's class.
     """
@@ -92,7 +96,7 @@ def make_map(method: str | ActivationMap, **params: Any) -> ActivationMap:
         if params:
             msg = f"{', '.join(params)} cannot be set on a map that is already made; set it when making the map."
             raise TypeError(msg)
-        return method
+        return type(method)(**method.get_params())
     known = ActivationMap._by_name
     if method not in known:
         msg = f"method={method!r} is not a known activation map; choose from {', '.join(map(repr, known))}."
@@ -129,7 +133,7 @@ class PercentileMap(ActivationMap):
             msg = f"interpolation={self.interpolation!r}; choose 'linear' or 'step'."
             raise ValueError(msg)
 
-    def fit(self, source, target, source_weights=None, target_weights=None) -> Self:
+    def fit(self, source, target, source_weights=None, target_weights=None, groups=None) -> Self:
         """Read off the percentile tables; see :meth:`ActivationMap.fit`."""
         self.source_quantiles_ = percentile_table(source, self.n_quantiles, source_weights)
         self.target_quantiles_ = percentile_table(target, self.n_quantiles, target_weights)
@@ -153,80 +157,12 @@ class PercentileMap(ActivationMap):
 
 
 @dataclass(eq=False)
-class NeighborMap(ActivationMap):
-    """Give each cell the mean percentile shift of its nearest source cells.
-
-    The neighbours are the source cells closest in all activations of the layer together, so a neuron's shift depends
-    on the whole state of the cell (Amodio et al., MLSP 2020). The shift of a source cell is the linear one of
-    :class:`PercentileMap`.
-
-    Parameters
-    ----------
-    n_neighbors
-        Number of source cells each cell is compared with; all of them if there are fewer.
-    n_quantiles
-        Number of quantiles in each table.
-    max_reference
-        From populations larger than this, a random sample of this many cells serves as neighbours. The percentile
-        tables always use every cell.
-    random_state
-        Seed of that sample.
-    """
-
-    name: ClassVar[str] = "neighbor"
-    n_neighbors: int = 50
-    n_quantiles: int = 101
-    max_reference: int = 5_000
-    random_state: int = 0
-
-    def __post_init__(self) -> None:
-        for parameter in ("n_neighbors", "max_reference"):
-            if getattr(self, parameter) < 1:
-                msg = f"{parameter}={getattr(self, parameter)}; it must be at least 1."
-                raise ValueError(msg)
-
-    def fit(self, source, target, source_weights=None, target_weights=None) -> Self:
-        """Find the percentile shift of every source (and target) cell; see :meth:`ActivationMap.fit`."""
-        percentile = PercentileMap(self.n_quantiles).fit(source, target, source_weights, target_weights)
-        rng = np.random.default_rng(self.random_state)
-        self.source_, self.target_ = self._sample(source, rng), self._sample(target, rng)
-        self.source_shifts_ = percentile(self.source_) - self.source_
-        self.target_shifts_ = percentile.inverse()(self.target_) - self.target_
-        return self
-
-    def _sample(self, cells: NDArray, rng: np.random.Generator) -> NDArray:
-        if len(cells) <= self.max_reference:
-            return np.array(cells)
-        return cells[np.sort(rng.choice(len(cells), self.max_reference, replace=False))]
-
-    @cached_property
-    def neighbors(self) -> NearestNeighbors:
-        """Index of the source cells."""
-        return NearestNeighbors(n_neighbors=min(self.n_neighbors, len(self.source_))).fit(self.source_)
-
-    def __call__(self, activations: NDArray) -> NDArray:
-        """Shift each cell by the mean shift of its neighbours among the source cells."""
-        is_neighbor = self.neighbors.kneighbors_graph(activations)
-        shift = is_neighbor @ self.source_shifts_ / self.neighbors.n_neighbors
-        return activations + shift.astype(activations.dtype)
-
-    def inverse(self) -> NeighborMap:
-        """The map learnt in the other direction: mean shift of the nearest target cells. Not an exact inverse."""
-        return self._with_state(
-            source_=self.target_,
-            source_shifts_=self.target_shifts_,
-            target_=self.source_,
-            target_shifts_=self.source_shifts_,
-        )
-
-
-@dataclass(eq=False)
 class MeanMap(ActivationMap):
     """Shift every cell by the difference of the mean activations (latent arithmetic, as in scGen)."""
 
     name: ClassVar[str] = "mean"
 
-    def fit(self, source, target, source_weights=None, target_weights=None) -> Self:
+    def fit(self, source, target, source_weights=None, target_weights=None, groups=None) -> Self:
         """Take the difference of the (weighted) means; see :meth:`ActivationMap.fit`."""
         self.shift_ = np.average(target, axis=0, weights=target_weights) - np.average(
             source, axis=0, weights=source_weights
@@ -264,7 +200,7 @@ class GaussianMap(ActivationMap):
             msg = f"regularization={self.regularization}; it must not be negative."
             raise ValueError(msg)
 
-    def fit(self, source, target, source_weights=None, target_weights=None) -> Self:
+    def fit(self, source, target, source_weights=None, target_weights=None, groups=None) -> Self:
         """Fit both Gaussians and the transport between them; see :meth:`ActivationMap.fit`."""
         source, target = source.astype(np.float64), target.astype(np.float64)
         self.source_mean_ = np.average(source, axis=0, weights=source_weights)

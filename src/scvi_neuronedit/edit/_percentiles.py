@@ -53,16 +53,20 @@ def percentile_table(
             below = np.minimum(position.astype(np.intp), max(n_cells - 2, 0))
             above = np.minimum(below + 1, n_cells - 1)
             share = (position - below).astype(block.dtype)
-            quantiles = block[:, below] * (1 - share) + block[:, above] * share
+            quantiles = block[:, below] + share * (block[:, above] - block[:, below])
         else:
-            quantiles = np.stack([_weighted_quantiles(column, weights, levels) for column in block])
+            order = np.argsort(block, axis=1)
+            quantiles = np.stack(
+                [
+                    _weighted_quantiles(*pair, levels)
+                    for pair in zip(np.take_along_axis(block, order, 1), weights[order], strict=True)
+                ]
+            )
         table[:, first : first + _COLUMNS_PER_BLOCK] = quantiles.T
     return table
 
 
 def _weighted_quantiles(values: NDArray, weights: NDArray, levels: NDArray) -> NDArray:
-    order = np.argsort(values, kind="stable")
-    values, weights = values[order], weights[order]
     position = np.concatenate([[0.0], np.cumsum((weights[1:] + weights[:-1]) / 2)])
     return np.interp(levels * position[-1], position, values)
 

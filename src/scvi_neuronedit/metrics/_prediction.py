@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scvi_neuronedit.metrics._distances import energy_distance
+from scvi_neuronedit.edit import energy_distance, pearson_delta
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,21 +29,6 @@ def rank_differential_features(control: NDArray, truth: NDArray) -> NDArray[np.i
     variance = truth.var(axis=0, ddof=1) / len(truth) + control.var(axis=0, ddof=1) / len(control)
     t = np.abs(difference) / np.sqrt(np.maximum(variance, 1e-12))
     return np.argsort(-t, kind="stable")
-
-
-def pearson_delta(predicted: NDArray, truth: NDArray, control: NDArray) -> float:
-    """Pearson correlation, over features, of the predicted with the true change of the mean.
-
-    Parameters
-    ----------
-    predicted, truth, control
-        Cells of shape ``[n_cells, n_features]``, each population with its own number.
-
-    Returns
-    -------
-    Correlation; NaN if the prediction is no change at all.
-    """
-    return _pearson(predicted.mean(axis=0) - control.mean(axis=0), truth.mean(axis=0) - control.mean(axis=0))
 
 
 def prediction_scores(

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import json
+import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+from scvi import settings
 
 from scvi_neuronedit.data import (
     MatrixReader,
     assemble,
     check_layer_is_free,
     describe_selection,
+    fingerprint_cells,
     match_features,
     record_layer,
     select_cells,
     select_populations,
 )
-from scvi_neuronedit.edit import Edit, carry_counts, describe
+from scvi_neuronedit.edit import UNSUPPORTED, Edit, carry_counts, describe
+from scvi_neuronedit.model._auto import choose_edit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import torch
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from scvi_neuronedit.data import Selection
+    from scvi_neuronedit.data import Populations, Selection
     from scvi_neuronedit.edit import ActivationMap
 
 
@@ -37,11 +43,12 @@ class EditingMixin:
         self,
         source: Selection,
         target: Selection,
+        method: str | ActivationMap = "auto",
         *,
-        method: str | ActivationMap = "neighbor",
-        layers: str | Sequence[str] = "code",
+        layers: str | Sequence[str] | None = None,
         match_labels: bool = True,
         adata: AnnData | None = None,
+        random_state: int = 0,
         batch_size: int | None = None,
         **params: Any,
     ) -> Edit:
@@ -53,16 +60,21 @@ class EditingMixin:
             The cells before and after the change: a condition name, a mapping of obs columns to a value or list of
             values, a boolean mask, or obs names.
         method
-            ``"neighbor"`` (Amodio et al., MLSP 2020), ``"percentile"`` (Amodio et al., 2018), ``"mean"`` (latent
-            arithmetic), ``"gaussian"`` (affine optimal transport), or an activation map.
+            ``"auto"`` tries maps, layers and strengths on groups of cells left out of learning, and takes what predicts
+            these best, which may be no edit at all; the table it decided from is ``edit.selection_``. Or a map:
+            ``"group"``, ``"pairs"``, ``"neighbor"`` (Amodio et al., MLSP 2020), ``"percentile"`` (Amodio et al., 2018),
+            ``"mean"`` (latent arithmetic), ``"gaussian"`` (affine optimal transport), or an activation map.
         layers
-            Layer, or layers, whose activations are edited. With several, each later one is learnt on the source as
-            edited so far.
+            Layer, or layers, whose activations are edited; each later one is learnt on the source as edited so far. With
+            the normal likelihood ``"output"`` is the expression itself, each cell's residual included. If ``None``:
+            ``"code"``, or what ``"auto"`` chooses.
         match_labels
             Whether to give both populations the same composition of the registered labels. Cells of labels that
             lack one side are left out of learning.
         adata
             AnnData the selections refer to. The model's own if ``None``.
+        random_state
+            Seed of the cells that ``"auto"`` tries its candidates on.
         batch_size
             Number of cells in a minibatch. ``scvi.settings.batch_size`` if ``None``.
         **params
@@ -73,10 +85,7 @@ class EditingMixin:
         The edit.
         """
         adata = self._checked_adata(adata)
-        layers = [layers] if isinstance(layers, str) else list(layers)
-        for layer in layers:
-            self._check_layer(layer)
-        layers = [layer for layer in self.module.autoencoder.layer_names if layer in layers]
+        layers = self._checked_layers(layers)
         populations = select_populations(
             adata,
             source,
@@ -84,24 +93,79 @@ class EditingMixin:
             condition_key=self._setup_arg("condition_key"),
             labels_key=self._setup_arg("labels_key") if match_labels else None,
         )
+        if method == "auto":
+            if params:
+                msg = f"method='auto' has no parameter {next(iter(params))!r}; name the map it belongs to."
+                raise TypeError(msg)
+            return choose_edit(self, adata, populations, layers, random_state=random_state, batch_size=batch_size)
+        return self._learn(adata, populations, method, layers or ("code",), batch_size=batch_size, **params)
+
+    def _learn(
+        self,
+        adata: AnnData,
+        populations: Populations,
+        method: str | ActivationMap,
+        layers: Sequence[str],
+        *,
+        batch_size: int | None = None,
+        **params: Any,
+    ) -> Edit:
+        """Learn one step for each layer, each on the source as edited so far."""
         weights = {"source_weights": populations.source_weights, "target_weights": populations.target_weights}
+        groups = None
+        if populations.source_groups is not None:
+            groups = populations.source_groups, populations.target_groups
         edit = Edit((), self.fingerprint, populations.info)
         for layer in layers:
-            source_activations = self._activations(adata, populations.source, layer, edit, batch_size=batch_size)
-            target_activations = self._activations(adata, populations.target, layer, batch_size=batch_size)
-            step = Edit.learn(source_activations, target_activations, method=method, layer=layer, **weights, **params)
+            source, target = (
+                self._states(adata, rows, layer, before, batch_size=batch_size)
+                for rows, before in ((populations.source, edit), (populations.target, None))
+            )
+            step = Edit.learn(source, target, method=method, layer=layer, groups=groups, **weights, **params)
             edit = Edit(edit.steps + step.steps, edit.model, edit.info)
         return edit
+
+    def _states(
+        self,
+        adata: AnnData,
+        rows: NDArray[np.intp],
+        layer: str,
+        edit: Edit | None = None,
+        *,
+        batch_size: int | None = None,
+    ) -> NDArray[np.float32]:
+        """What is edited at a layer: its activations, or at the output the expression, residual included."""
+        if not self._edits_expression(layer):
+            return self._activations(adata, rows, layer, edit, batch_size=batch_size)
+        return self._expression(adata, rows, edit, batch_size=batch_size)
+
+    def _expression(
+        self, adata: AnnData, rows: NDArray[np.intp], edit: Edit | None = None, *, batch_size: int | None = None
+    ) -> NDArray[np.float32]:
+        """Expression of the model's features, edited or as it is."""
+        edit, rng = edit or Edit(()), np.random.default_rng(0)
+        minibatches = self._minibatches(adata, rows, batch_size, silent=True)
+        return np.concatenate([self._edited(edit, x, size_factor, rng) for _, _, x, size_factor in minibatches])
+
+    def _comparable(
+        self, adata: AnnData, rows: NDArray[np.intp], edit: Edit | None = None, *, batch_size: int | None = None
+    ) -> NDArray[np.float32]:
+        """The same on a scale on which cells can be compared: counts as log1p of counts per 10,000."""
+        x = self._expression(adata, rows, edit, batch_size=batch_size)
+        return np.log1p(x / x.sum(axis=1, keepdims=True).clip(min=1) * 1e4) if self._is_count_model else x
+
+    def _edits_expression(self, layer: str) -> bool:
+        return layer == "output" and not self._is_count_model
 
     def apply_edit(
         self,
         edit: Edit,
         adata: AnnData | None = None,
         query: Selection | None = None,
-        *,
         keep_residual: bool = True,
         strength: float = 1.0,
         layer_added: str | None = None,
+        *,
         overwrite: bool = False,
         random_state: int = 0,
         batch_size: int | None = None,
@@ -126,7 +190,8 @@ class EditingMixin:
         strength
             Share of the edit's displacement to apply: 0 is none, 1 all.
         layer_added
-            Write the result into this layer of ``adata``, with a record in ``adata.uns["neuronedit"]``.
+            Write the result into this layer of ``adata``, with a record in ``adata.uns["neuronedit"]``, and each edited
+            cell's support (see :meth:`get_edit_support`) into ``adata.obs[f"{layer_added}_support"]``.
         overwrite
             Whether an existing layer may be replaced.
         random_state
@@ -140,7 +205,7 @@ class EditingMixin:
         -------
         Without ``layer_added`` the edited query cells, of shape ``[n_query, n_vars]``, in the order of ``adata``. With
         it ``None``; ``adata.layers[layer_added]`` then holds all cells, those outside the query as they were. Values
-        are on the scale of the registered layer, and not negative where that layer is not.
+        are float32 on the scale of the registered layer, and not negative where that layer is not.
         """
         adata = self._checked_adata(adata)
         self._check_edit(edit)
@@ -148,26 +213,33 @@ class EditingMixin:
             check_layer_is_free(adata, layer_added, overwrite=overwrite)
         mask = self._default_query(adata, edit) if query is None else self._select(adata, query, "query")
         rows = np.flatnonzero(mask)
+        self._warn_of_target_cells(edit, adata, mask)
         reader = MatrixReader(adata, self._setup_arg("layer"))
-        matrix = assemble(
-            reader,
-            rows,
-            self._edited_minibatches(
-                edit.scale(strength), adata, rows, keep_residual, random_state, batch_size, silent
-            ),
-            whole_layer=layer_added is not None,
-            keep_sparse=layer_added is not None and reader.is_sparse and keep_residual and self._is_count_model,
+        edited = self._edited_minibatches(
+            edit.scale(strength), adata, rows, keep_residual, random_state, batch_size, silent
         )
+        keep_sparse = layer_added is not None and reader.is_sparse and keep_residual and self._is_count_model
+        matrix = assemble(reader, rows, edited, whole_layer=layer_added is not None, keep_sparse=keep_sparse)
         if layer_added is None:
             return matrix
-        support = self._share_outside(edit, adata, rows, batch_size)
-        adata.layers[layer_added] = matrix
+
+        support = self._support(edit, adata, rows, batch_size)
+        n_unsupported = int((support["support"] < UNSUPPORTED).sum())
+        if n_unsupported > len(rows) / 2:
+            msg = (
+                f"{n_unsupported} of {len(rows)} query cells are unlike the source cells the edit was learnt on; "
+                f"see adata.obs['{layer_added}_support']."
+            )
+            warnings.warn(msg, UserWarning, stacklevel=settings.warnings_stacklevel)
+        steps = [
+            {"layer": s.layer, "method": s.map.name, "strength": s.strength, **s.map.get_params()} for s in edit.steps
+        ]
         record = {
             "model": edit.model,
             "layer": self._setup_arg("layer") or "X",
             "likelihood": self.module.likelihood,
             "edit": describe(edit.info),
-            "steps": json.dumps([{"layer": s.layer, "method": s.map.name, **s.map.get_params()} for s in edit.steps]),
+            "steps": json.dumps(steps),
             "source": edit.info.get("source", ""),
             "target": edit.info.get("target", ""),
             "n_source": edit.info.get("n_source", 0),
@@ -178,10 +250,50 @@ class EditingMixin:
             "keep_residual": keep_residual,
             "strength": strength,
             "random_state": random_state,
-            "support": {"mean_share_outside": float(support.mean()), "max_share_outside": float(support.max())},
+            "support": {
+                "mean": float(support["support"].mean()),
+                "share_unsupported": n_unsupported / len(rows),
+                "mean_share_outside": float(support["share_outside"].mean()),
+            },
         }
+        adata.layers[layer_added] = matrix
+        scores = np.full(adata.n_obs, np.nan)
+        scores[rows] = support["support"]
+        adata.obs[f"{layer_added}_support"] = scores
         record_layer(adata, layer_added, record)
         return None
+
+    def get_edit_support(
+        self,
+        edit: Edit,
+        query: Selection | None = None,
+        adata: AnnData | None = None,
+        *,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """How well the source cells an edit was learnt on speak for the query.
+
+        Parameters
+        ----------
+        edit
+            The edit; learnt by this model.
+        query
+            The cells. As for :meth:`apply_edit` if ``None``.
+        adata
+            AnnData that holds the query. The model's own if ``None``.
+        batch_size
+            Number of cells in a minibatch. ``scvi.settings.batch_size`` if ``None``.
+
+        Returns
+        -------
+        A row for each query cell, in the order of ``adata``, about the first layer edited: ``support``, the share of
+        source cells that lie at least as far from the other source cells as this cell does (0: farther out than all),
+        and ``share_outside``, the share of neurons outside the range the source cells showed.
+        """
+        adata = self._checked_adata(adata)
+        self._check_edit(edit)
+        mask = self._default_query(adata, edit) if query is None else self._select(adata, query, "query")
+        return self._support(edit, adata, np.flatnonzero(mask), batch_size)
 
     def predict_condition(
         self,
@@ -191,8 +303,8 @@ class EditingMixin:
         adata: AnnData | None = None,
         layer_added: str | None = "predicted",
         *,
-        method: str | ActivationMap = "neighbor",
-        layers: str | Sequence[str] = "code",
+        method: str | ActivationMap = "auto",
+        layers: str | Sequence[str] | None = None,
         match_labels: bool = True,
         keep_residual: bool = True,
         strength: float = 1.0,
@@ -230,7 +342,14 @@ class EditingMixin:
         ``None``, or without ``layer_added`` the predicted query cells, of shape ``[n_query, n_vars]``.
         """
         edit = self.learn_edit(
-            source, target, method=method, layers=layers, match_labels=match_labels, batch_size=batch_size, **params
+            source,
+            target,
+            method,
+            layers=layers,
+            match_labels=match_labels,
+            random_state=random_state,
+            batch_size=batch_size,
+            **params,
         )
         return self.apply_edit(
             edit,
@@ -248,16 +367,38 @@ class EditingMixin:
     def _select(self, adata: AnnData, selection: Selection, argument: str) -> NDArray[np.bool_]:
         return select_cells(adata, selection, argument=argument, condition_key=self._setup_arg("condition_key"))
 
+    def _checked_layers(self, layers: str | Sequence[str] | None) -> tuple[str, ...]:
+        """Names of layers in the order of the network."""
+        if layers is None:
+            return ()
+        layers = [layers] if isinstance(layers, str) else list(layers)
+        for layer in layers:
+            self._check_layer(layer)
+        if not layers:
+            msg = "layers is empty; name at least one layer."
+            raise ValueError(msg)
+        return tuple(layer for layer in self.module.autoencoder.layer_names if layer in layers)
+
     def _default_query(self, adata: AnnData, edit: Edit) -> NDArray[np.bool_]:
         if "selection_source" not in edit.info:
             msg = "query must be given: this edit does not know which cells it was learnt on."
             raise ValueError(msg)
         source = self._select(adata, edit.info["selection_source"], "source of the edit")
-        if adata is self.adata and "labels" in edit.info:
+        if "labels" in edit.info and edit.info["cells"] == fingerprint_cells(adata):
             learnt_on = adata.obs[edit.info["match_key"]].astype(str).isin(edit.info["labels"]).to_numpy()
             if (source & ~learnt_on).any():
                 return source & ~learnt_on
         return source
+
+    def _warn_of_target_cells(self, edit: Edit, adata: AnnData, query: NDArray[np.bool_]) -> None:
+        if "selection_target" not in edit.info or edit.info["cells"] != fingerprint_cells(adata):
+            return
+        target = self._select(adata, edit.info["selection_target"], "target of the edit")
+        if n_both := int((query & target).sum()):
+            msg = (
+                f"{n_both} of {query.sum()} query cells are target cells of the edit, which it would change once more."
+            )
+            warnings.warn(msg, UserWarning, stacklevel=settings.warnings_stacklevel)
 
     def _check_edit(self, edit: Edit) -> None:
         if not isinstance(edit, Edit):
@@ -270,15 +411,38 @@ class EditingMixin:
             )
             raise ValueError(msg)
 
-    def _share_outside(
-        self, edit: Edit, adata: AnnData, rows: NDArray[np.intp], batch_size: int | None
-    ) -> NDArray[np.float64]:
-        """Share of each cell's edited neurons outside the range of the source cells, mean over layers."""
-        shares = [
-            edit.share_outside(self._activations(adata, rows, layer, batch_size=batch_size), layer)
-            for layer in edit.layers
-        ]
-        return np.mean(shares, axis=0)
+    def _support(self, edit: Edit, adata: AnnData, rows: NDArray[np.intp], batch_size: int | None) -> pd.DataFrame:
+        if not edit.steps:
+            return pd.DataFrame({"support": 1.0, "share_outside": 0.0}, index=adata.obs_names[rows])
+        states = self._states(adata, rows, edit.layers[0], batch_size=batch_size)
+        return pd.DataFrame(
+            {"support": edit.support(states), "share_outside": edit.share_outside(states, edit.layers[0])},
+            index=adata.obs_names[rows],
+        )
+
+    def _edited(
+        self,
+        edit: Edit,
+        x: torch.Tensor,
+        size_factor: torch.Tensor | None,
+        rng: np.random.Generator,
+        *,
+        keep_residual: bool = True,
+    ) -> NDArray[np.float32]:
+        """Edited expression of a minibatch, of the shape of ``x``."""
+        edits = {layer: partial(edit, layer=layer) for layer in edit.layers if not self._edits_expression(layer)}
+        before, after = (mean.cpu().numpy() for mean in self.module.edit(x, size_factor, edits))
+        if not keep_residual:
+            edited = after
+        elif self._is_count_model:
+            edited = carry_counts(x.numpy(), before, after, rng, self.module.inverse_dispersion())
+        else:
+            edited = x.numpy() + (after - before)
+        edited = edited.clip(min=0) if self.nonnegative_ else edited
+        if "output" in edit.layers and self._edits_expression("output"):
+            edited = edit(edited, "output")
+            edited = edited.clip(min=0) if self.nonnegative_ else edited
+        return edited
 
     def _edited_minibatches(
         self,
@@ -291,16 +455,8 @@ class EditingMixin:
         silent: bool,
     ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Where among ``rows``, and the edited rows of the layer, minibatch by minibatch."""
-        edits = {layer: partial(edit, layer=layer) for layer in edit.layers}
         columns = match_features(adata, self.var_names_)
         rng = np.random.default_rng(random_state)
         for where, values, x, size_factor in self._minibatches(adata, rows, batch_size, silent=silent):
-            before, after = (mean.cpu().numpy() for mean in self.module.edit(x, size_factor, edits))
-            if not keep_residual:
-                edited = after
-            elif self._is_count_model:
-                edited = carry_counts(x.numpy(), before, after, rng, self.module.inverse_dispersion())
-            else:
-                edited = x.numpy() + (after - before)
-            values[:, columns] = edited.clip(min=0) if self.nonnegative_ else edited
+            values[:, columns] = self._edited(edit, x, size_factor, rng, keep_residual=keep_residual)
             yield where, values

@@ -81,7 +81,7 @@ class NeuronEdit(EditingMixin, UnsupervisedTrainingMixin, BaseModelClass):
         adata: AnnData | None = None,
         n_latent: int = 50,
         hidden: Sequence[int] = (256, 128),
-        dropout_rate: float = 0.1,
+        dropout_rate: float = 0.0,
         likelihood: Literal["normal", "nb", "poisson"] = "normal",
         registry: dict | None = None,
     ) -> None:
@@ -164,7 +164,14 @@ class NeuronEdit(EditingMixin, UnsupervisedTrainingMixin, BaseModelClass):
         adata_manager.register_fields(adata, **kwargs)
         cls.register_manager(adata_manager)
 
-    def train(self, max_epochs: int | None = None, batch_size: int = 128, **kwargs) -> None:
+    def train(
+        self,
+        max_epochs: int | None = None,
+        batch_size: int = 128,
+        train_size: float | None = None,
+        early_stopping: bool = False,
+        **kwargs,
+    ) -> None:
         """Train the autoencoder on the registered cells with the trainer of scvi-tools.
 
         Parameters
@@ -174,9 +181,14 @@ class NeuronEdit(EditingMixin, UnsupervisedTrainingMixin, BaseModelClass):
             above, and proportionally more below, up to 400.
         batch_size
             Number of cells in a minibatch.
+        train_size
+            Share of the cells that is trained on. If ``None``: all, or 0.9 where early stopping or
+            ``check_val_every_n_epoch`` makes use of the others.
+        early_stopping
+            Whether to stop when the loss of the cells not trained on no longer improves.
         **kwargs
-            As in scvi-tools: ``accelerator``, ``devices``, ``train_size``, ``validation_size``, ``early_stopping``,
-            ``datasplitter_kwargs``, ``plan_kwargs``, and all arguments of :class:`scvi.train.Trainer`.
+            As in scvi-tools: ``accelerator``, ``devices``, ``validation_size``, ``datasplitter_kwargs``,
+            ``plan_kwargs``, and all arguments of :class:`scvi.train.Trainer`.
         """
         if self.adata is None:
             msg = "the model was loaded without data; load it with adata to train it."
@@ -188,7 +200,17 @@ class NeuronEdit(EditingMixin, UnsupervisedTrainingMixin, BaseModelClass):
             max_epochs = _default_max_epochs(self.adata.n_obs)
         keys = [REGISTRY_KEYS.X_KEY] + [SIZE_FACTOR_KEY] * (self._setup_arg("size_factor_key") is not None)
         loader = {"data_and_attributes": keys, **kwargs.pop("datasplitter_kwargs", {})}
-        super().train(max_epochs=max_epochs, batch_size=batch_size, datasplitter_kwargs=loader, **kwargs)
+        if train_size is None:
+            validates = early_stopping or kwargs.get("check_val_every_n_epoch") is not None
+            train_size = 0.9 if validates or kwargs.get("validation_size") is not None else 1.0
+        super().train(
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            train_size=train_size,
+            early_stopping=early_stopping,
+            datasplitter_kwargs=loader,
+            **kwargs,
+        )
 
     def get_activations(
         self,
@@ -285,6 +307,9 @@ class NeuronEdit(EditingMixin, UnsupervisedTrainingMixin, BaseModelClass):
         Expression of shape ``[n_cells, n_features]``; a DataFrame has obs names and feature names.
         """
         adata = self._checked_adata(adata)
+        if isinstance(gene_list, str):
+            msg = f"gene_list={gene_list!r} is a string; pass a list of names."
+            raise TypeError(msg)
         names = pd.Index(self.var_names_)
         columns = np.arange(len(names)) if gene_list is None else names.get_indexer(gene_list)
         if (columns < 0).any():
@@ -313,6 +338,8 @@ class NeuronEdit(EditingMixin, UnsupervisedTrainingMixin, BaseModelClass):
     ) -> NDArray[np.float32]:
         """Activations of a layer, with the edits of the layers before it (and its own)."""
         edits = {} if edit is None else {name: partial(edit, layer=name) for name in edit.layers}
+        if not len(rows):
+            return np.empty((0, self.module.autoencoder.n_neurons[layer]), dtype=np.float32)
         activations = [
             self.module.activations(x, size_factor, layer, edits).cpu().numpy()
             for _, _, x, size_factor in self._minibatches(adata, rows, batch_size, silent=silent)
@@ -353,7 +380,7 @@ class NeuronEdit(EditingMixin, UnsupervisedTrainingMixin, BaseModelClass):
             raise RuntimeError(msg)
         adata = self.adata if adata is None else adata
         if adata is None:
-            msg = "adata must be given: the model was loaded without data."
+            msg = "the model was loaded without data: learning, and whatever is not given its own adata, needs adata."
             raise ValueError(msg)
         return adata
 
@@ -378,16 +405,34 @@ class NeuronEdit(EditingMixin, UnsupervisedTrainingMixin, BaseModelClass):
             where = slice(first, first + batch_size)
             values = reader(rows[where])
             x = values[:, columns]
-            if not np.isfinite(x).all():
-                msg = f"{reader.name} holds NaN or infinite values."
-                raise ValueError(msg)
+            if adata is not self.adata:
+                self._check_query_values(x, reader.name, warn=first == 0)
             size_factor = None if size_factors is None else torch.from_numpy(size_factors[rows[where]])
             yield where, values, torch.from_numpy(x), size_factor
+
+    def _check_query_values(self, x: NDArray[np.float32], name: str, *, warn: bool) -> None:
+        """Refuse values the network cannot have seen; warn of what looks like another scale."""
+        if not np.isfinite(x).all():
+            msg = f"{name} holds NaN or infinite values."
+            raise ValueError(msg)
+        if self.nonnegative_ and (x < 0).any():
+            msg = (
+                f"{name} holds negative values (such as {x.min():g}), but the model was trained on values without any."
+            )
+            raise ValueError(msg)
+        is_integer = bool((x == np.rint(x)).all())
+        if warn and is_integer != self._is_count_model and x.any():
+            kinds = ("values that are not whole numbers", "counts")
+            msg = f"{name} looks like {kinds[is_integer]}, but the model was trained on {kinds[self._is_count_model]}."
+            warnings.warn(msg, UserWarning, stacklevel=settings.warnings_stacklevel)
 
 
 def _rows(adata: AnnData, indices: Sequence[int] | None) -> NDArray[np.intp]:
     rows = np.arange(adata.n_obs)
-    return rows if indices is None else rows[np.asarray(indices)]
+    if indices is None:
+        return rows
+    indices = np.asarray(indices)
+    return rows[indices if indices.dtype == bool else indices.astype(np.intp)]
 
 
 def _default_max_epochs(n_cells: int) -> int:

@@ -52,7 +52,7 @@ class AutoencoderModule(BaseModuleClass):
         n_input: int,
         hidden: Sequence[int] = (256, 128),
         n_latent: int = 50,
-        dropout_rate: float = 0.1,
+        dropout_rate: float = 0.0,
         likelihood: Literal["normal", "nb", "poisson"] = "normal",
         counts_per_size_factor: float | None = None,
     ) -> None:

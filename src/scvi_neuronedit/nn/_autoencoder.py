@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Autoencoder(nn.Module):
     """Multi-layer perceptron autoencoder with a mirrored decoder.
 
-    Every layer is a linear map, a leaky ReLU and dropout, except the code, which has no dropout, and the linear
-    output (the network of Amodio et al., MLSP 2020, with dropout). The *activations* of a layer are what it hands on.
+    Every layer is a linear map and a leaky ReLU, with dropout in the hidden layers, except the linear
+    output (the network of Amodio et al., MLSP 2020). The *activations* of a layer are what it hands on.
     Layers in order: ``encoder_1``, ``encoder_2``, ..., ``code``, ``decoder_1``, ``decoder_2``, ..., ``output``.
 
     Parameters
@@ -38,7 +38,7 @@ class Autoencoder(nn.Module):
         n_input: int,
         hidden: Sequence[int] = (256, 128),
         n_latent: int = 50,
-        dropout_rate: float = 0.1,
+        dropout_rate: float = 0.0,
         negative_slope: float = 0.2,
     ) -> None:
         super().__init__()
@@ -58,6 +58,12 @@ class Autoencoder(nn.Module):
     def layer_names(self) -> tuple[str, ...]:
         """Names of the layers, from the first hidden layer to the output."""
         return tuple(self.layers)
+
+    @property
+    def n_neurons(self) -> dict[str, int]:
+        """Width of each layer."""
+        linear = {name: layer if name == "output" else layer[0] for name, layer in self.layers.items()}
+        return {name: layer.out_features for name, layer in linear.items()}
 
     def forward(
         self,

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class EpochTrainingPlan(TrainingPlan):
     """The training plan of scvi-tools, logging per epoch instead of at every step.
 
-    Logging at every step takes most of the time of a step on small panels. The history has the same columns:
+    Logging at every step takes most of the time of a step on small panels. The history has the same columns, but for the constant
+    ``kl_weight``:
     ``train_loss``, ``elbo_train``, ``reconstruction_loss_train``, ``kl_local_train``, ``kl_global_train``, the
     ``extra_metrics`` of the loss, and the same for ``validation``.
 

@@ -1,4 +1,4 @@
-"""Distances between populations of cells."""
+"""Scores by which an edit is chosen, and predictions are judged."""
 
 from __future__ import annotations
 
@@ -29,3 +29,21 @@ def energy_distance(x: NDArray, y: NDArray) -> float:
 def _mean_distance(x: NDArray, y: NDArray) -> float:
     total = sum(float(block.sum(dtype=np.float64)) for block in pairwise_distances_chunked(x, y))
     return total / (len(x) * len(y))
+
+
+def pearson_delta(predicted: NDArray, truth: NDArray, control: NDArray) -> float:
+    """Pearson correlation, over features, of the predicted with the true change of the mean.
+
+    Parameters
+    ----------
+    predicted, truth, control
+        Cells of shape ``[n_cells, n_features]``, each population with its own number.
+
+    Returns
+    -------
+    Correlation; NaN if the prediction is no change at all.
+    """
+    change, true_change = (x.mean(axis=0) - control.mean(axis=0) for x in (predicted, truth))
+    if np.ptp(change) == 0 or np.ptp(true_change) == 0:
+        return float("nan")
+    return float(np.corrcoef(change, true_change)[0, 1])
