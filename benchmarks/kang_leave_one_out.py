@@ -37,6 +37,8 @@ EDITS = {
     "auto (default)": {},
 }
 
+DEFAULT_DATA = Path(os.environ.get("NEURONEDIT_DATA", "../shared/data")) / "kang_ifnb.h5ad"
+
 
 def load(path: Path) -> sc.AnnData:
     """2,000 variable genes, log1p CP10k."""
@@ -49,8 +51,7 @@ def load(path: Path) -> sc.AnnData:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(os.environ.get("NEURONEDIT_DATA", "../shared/data")) / "kang_ifnb.h5ad"
-    parser.add_argument("--data", type=Path, default=default)
+    parser.add_argument("--data", type=Path, default=DEFAULT_DATA)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()

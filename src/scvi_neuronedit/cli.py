@@ -99,8 +99,7 @@ def predict(
         )
         # what training for minutes would only find out at its end
         keys = {"condition_key": condition_key, "labels_key": labels_key}
-        with warnings.catch_warnings(action="ignore"):
-            select_populations(adata, source, target, **keys)
+        select_populations(adata, source, target, **keys, warn=False)
         if selection is not None:
             select_cells(adata, selection, argument="query", condition_key=condition_key)
         model = NeuronEdit(adata, likelihood=likelihood.value)

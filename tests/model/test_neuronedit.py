@@ -50,9 +50,7 @@ def test_early_stopping(adata):
     assert len(model.history["elbo_validation"]) < 40
 
 
-@pytest.mark.parametrize(
-    ("n_cells", "max_epochs"), [(100, 400), (1280, 200), (2560, 100), (20_000, 100), (100_000, 20)]
-)
+@pytest.mark.parametrize(("n_cells", "max_epochs"), [(100, 400), (1280, 100), (2560, 50), (20_000, 50), (100_000, 10)])
 def test_default_number_of_epochs(monkeypatch, n_cells, max_epochs):
     asked = {}
     monkeypatch.setattr(UnsupervisedTrainingMixin, "train", lambda self, **kwargs: asked.update(kwargs))

@@ -74,7 +74,13 @@ class Populations:
 
 
 def select_populations(
-    adata: AnnData, source: Selection, target: Selection, *, condition_key: str | None, labels_key: str | None
+    adata: AnnData,
+    source: Selection,
+    target: Selection,
+    *,
+    condition_key: str | None,
+    labels_key: str | None,
+    warn: bool = True,
 ) -> Populations:
     """Find source and target cells and give them the same composition.
 
@@ -89,6 +95,8 @@ def select_populations(
     labels_key
         Column whose values both sides shall hold in the same share; cells of labels that lack one side are left out,
         with a warning. ``None`` takes all cells as they are.
+    warn
+        Whether to warn.
 
     Raises
     ------
@@ -121,7 +129,7 @@ def select_populations(
             rows[argument], weights[argument] = rows[argument][weight > 0], weight[weight > 0]
             groups[argument] = labels[rows[argument]]
         shared = np.unique(groups["source"]).tolist()
-        _report_labels(labels[masks["source"] | masks["target"]], shared, labels_key)
+        _report_labels(labels[masks["source"] | masks["target"]], shared, labels_key, warn=warn)
         info |= {"match_key": labels_key, "labels": shared}
         matched = f" after matching on {labels_key!r}"
     for argument, found in rows.items():
@@ -143,13 +151,13 @@ def fingerprint_cells(adata: AnnData) -> str:
     return hashlib.sha256("\n".join(adata.obs_names).encode()).hexdigest()[:16]
 
 
-def _report_labels(labels: NDArray, shared: list[str], labels_key: str) -> None:
+def _report_labels(labels: NDArray, shared: list[str], labels_key: str, *, warn: bool) -> None:
     if not shared:
         msg = (
             f"source and target share no value of adata.obs[{labels_key!r}]; pass match_labels=False to learn an edit "
             "between populations of different composition."
         )
         raise ValueError(msg)
-    if left_out := np.setdiff1d(labels, shared).tolist():
+    if warn and (left_out := np.setdiff1d(labels, shared).tolist()):
         msg = f"left out of learning, for lack of source or target cells: {labels_key} {listed(left_out)}."
         warnings.warn(msg, UserWarning, stacklevel=settings.warnings_stacklevel)

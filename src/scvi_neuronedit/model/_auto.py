@@ -80,15 +80,9 @@ def choose_edit(
     """
     default_layers = _CODE if model._is_count_model else _BOTH
     preferred = Candidate(PREFERRED, tuple(layers) or default_layers)
-    source_groups, target_groups = _groups(model, adata, populations, random_state, batch_size)
-    groups = usable_groups(source_groups, target_groups)
-    if len(groups) < 2:
+    sample = sample_populations(model, adata, populations, random_state, batch_size)
+    if sample is None:
         return model._learn(adata, populations, preferred.method, preferred.layers, batch_size=batch_size)
-
-    rng = np.random.default_rng(random_state)
-    source = sample_groups(source_groups, groups, N_CELLS_PER_GROUP, rng)
-    target = sample_groups(target_groups, groups, N_CELLS_PER_GROUP, rng)
-    sample = populations.subset(source, target)
 
     def learn(candidate: Candidate, cells: Populations) -> Edit:
         return model._learn(adata, cells, candidate.method, candidate.layers, batch_size=batch_size)
@@ -98,7 +92,7 @@ def choose_edit(
         return model._comparable(adata, sample.source[in_source], edit, batch_size=batch_size)
 
     control, truth = (model._comparable(adata, rows, batch_size=batch_size) for rows in (sample.source, sample.target))
-    arguments = control, truth, source_groups[source], target_groups[target], predict
+    arguments = control, truth, sample.source_groups, sample.target_groups, predict
     scores = leave_group_out(*arguments, _candidates(layers, counts=model._is_count_model))
     best = choose_candidate(scores, preferred)
     if best != NO_EDIT:
@@ -109,20 +103,34 @@ def choose_edit(
     return replace(edit, info={**edit.info, "selection": summarize_scores(scores).to_dict("records")})
 
 
-def _groups(
-    model: NeuronEdit,
-    adata: AnnData,
-    populations: Populations,
-    random_state: int,
-    batch_size: int | None,
-) -> tuple[NDArray, NDArray]:
-    labels = populations.source_groups, populations.target_groups
-    if labels[0] is not None and len(usable_groups(*labels)) >= 2:
-        return labels
-    codes = (
-        model._states(adata, rows, "code", batch_size=batch_size) for rows in (populations.source, populations.target)
-    )
-    return find_groups(*codes, N_CLUSTERS, random_state)
+def sample_populations(
+    model: NeuronEdit, adata: AnnData, populations: Populations, random_state: int, batch_size: int | None
+) -> Populations | None:
+    """Some source and target cells of each group that can be left out, or ``None`` if there are fewer than two groups.
+
+    Parameters
+    ----------
+    model
+        A :class:`~scvi_neuronedit.NeuronEdit`.
+    adata, populations
+        The cells.
+    random_state
+        Seed.
+    batch_size
+        Number of cells in a minibatch.
+    """
+    groups = populations.source_groups, populations.target_groups
+    if groups[0] is None or len(usable_groups(*groups)) < 2:
+        rows = populations.source, populations.target
+        codes = (model._states(adata, side, "code", batch_size=batch_size) for side in rows)
+        groups = find_groups(*codes, N_CLUSTERS, random_state)
+    kept = usable_groups(*groups)
+    if len(kept) < 2:
+        return None
+    rng = np.random.default_rng(random_state)
+    rows = [sample_groups(side, kept, N_CELLS_PER_GROUP, rng) for side in groups]
+    sample = populations.subset(*rows)
+    return replace(sample, source_groups=groups[0][rows[0]], target_groups=groups[1][rows[1]])
 
 
 def _candidates(layers: Sequence[str], *, counts: bool) -> list[Candidate]:

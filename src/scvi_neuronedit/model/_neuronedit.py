@@ -28,6 +28,7 @@ from scvi_neuronedit.data import (
     use_csr_matrix,
 )
 from scvi_neuronedit.model._editing import EditingMixin
+from scvi_neuronedit.model._effect import EffectMixin
 from scvi_neuronedit.module import LIKELIHOODS, SIZE_FACTOR_KEY, AutoencoderModule
 from scvi_neuronedit.train import EpochTrainingPlan
 
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 CONDITION_KEY = "condition"
 
 
-class NeuronEdit(EditingMixin, UnsupervisedTrainingMixin, BaseModelClass):
+class NeuronEdit(EditingMixin, EffectMixin, UnsupervisedTrainingMixin, BaseModelClass):
     """Neuron editing: predict cells after a change that was only measured on other cells.
 
     An autoencoder is trained on all cells by reconstruction alone. An *edit* learnt between a source and a target
@@ -177,7 +178,7 @@ class NeuronEdit(EditingMixin, UnsupervisedTrainingMixin, BaseModelClass):
         Parameters
         ----------
         max_epochs
-            Number of passes through the data. If ``None``: 100 between 2,560 and 20,000 cells, proportionally fewer
+            Number of passes through the data. If ``None``: 50 between 2,560 and 20,000 cells, proportionally fewer
             above, and proportionally more below, up to 400.
         batch_size
             Number of cells in a minibatch.
@@ -437,5 +438,5 @@ def _rows(adata: AnnData, indices: Sequence[int] | None) -> NDArray[np.intp]:
 
 def _default_max_epochs(n_cells: int) -> int:
     if n_cells < 2_560:  # as many steps as 2,560 cells take
-        return min(400, round(100 * 2_560 / n_cells))
-    return max(1, min(100, round(100 * 20_000 / n_cells)))
+        return min(400, round(50 * 2_560 / n_cells))
+    return max(1, min(50, round(50 * 20_000 / n_cells)))

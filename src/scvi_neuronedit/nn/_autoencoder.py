@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 class Autoencoder(nn.Module):
     """Multi-layer perceptron autoencoder with a mirrored decoder.
 
-    Every layer is a linear map and a leaky ReLU, with dropout in the hidden layers, except the linear
-    output (the network of Amodio et al., MLSP 2020). The *activations* of a layer are what it hands on.
+    Hidden layers are a linear map, a leaky ReLU and dropout; code and output are linear. This is the network of Amodio
+    et al. (MLSP 2020) but for the code, where they have a leaky ReLU too: shifts are carried over better without. The
+    *activations* of a layer are what it hands on.
     Layers in order: ``encoder_1``, ``encoder_2``, ..., ``code``, ``decoder_1``, ``decoder_2``, ..., ``output``.
 
     Parameters
@@ -48,11 +49,13 @@ class Autoencoder(nn.Module):
         widths = [n_input, *hidden, n_latent, *reversed(hidden)]
         self.layers = nn.ModuleDict()
         for name, n_in, n_out in zip(names, widths[:-1], widths[1:], strict=True):
-            parts = [nn.Linear(n_in, n_out), nn.LeakyReLU(negative_slope)]
+            parts = [nn.Linear(n_in, n_out)]
+            if name != "code":
+                parts.append(nn.LeakyReLU(negative_slope))
             if name != "code" and dropout_rate > 0:
                 parts.append(nn.Dropout(dropout_rate))
             self.layers[name] = nn.Sequential(*parts)
-        self.layers["output"] = nn.Linear(widths[-1], n_input)
+        self.layers["output"] = nn.Sequential(nn.Linear(widths[-1], n_input))
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -62,8 +65,7 @@ class Autoencoder(nn.Module):
     @property
     def n_neurons(self) -> dict[str, int]:
         """Width of each layer."""
-        linear = {name: layer if name == "output" else layer[0] for name, layer in self.layers.items()}
-        return {name: layer.out_features for name, layer in linear.items()}
+        return {name: layer[0].out_features for name, layer in self.layers.items()}
 
     def forward(
         self,
