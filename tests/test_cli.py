@@ -107,6 +107,47 @@ def test_a_crash_leaves_no_half_file(path, monkeypatch):
     assert [file.name for file in path.parent.iterdir()] == ["in.h5ad"]
 
 
+def test_what_was_there_stays_and_the_file_can_be_read_by_others(path):
+    adata = ad.read_h5ad(path)
+    adata.obs["_scvi_batch"], adata.uns["_scvi_uuid"] = 7, "mine"
+    adata.write_h5ad(path)
+    assert predict(path, "--query", "cell_type=type_4", "--method", "mean").exit_code == 0
+    after = ad.read_h5ad(path.with_name("out.h5ad"))
+    assert (after.obs["_scvi_batch"] == 7).all()
+    assert [key for key in after.uns if key.startswith("_scvi")] == ["_scvi_uuid"]
+    assert path.with_name("out.h5ad").stat().st_mode == path.stat().st_mode
+
+
+def test_conditions_and_queries_may_be_numbers(path):
+    adata = ad.read_h5ad(path)
+    adata.obs["dose"] = (adata.obs["condition"] == "stim").astype(int)
+    adata.obs["responds"] = adata.obs["cell_type"] != "type_4"
+    adata.write_h5ad(path)
+    numbers = ["--condition-key", "dose", "--source", "0", "--target", "1", "--query", "responds=False"]
+    result = call("predict", path, path.with_name("out.h5ad"), *numbers, "--max-epochs", 1, "--method", "mean")
+    assert result.exit_code == 0, result.output
+    n_query = (~adata.obs["responds"] & (adata.obs["dose"] == 0)).sum()
+    assert f"{n_query} cells predicted" in result.stdout
+
+
+def test_info_says_what_cannot_be_used(path):
+    adata = ad.read_h5ad(path)
+    adata.layers["bad"] = np.full(adata.shape, np.nan)
+    del adata.X
+    adata.write_h5ad(path)
+    result = call("info", path)
+    assert result.exit_code == 0, result.output
+    assert "layer 'bad': cannot be used (adata.layers['bad'] holds NaN or infinite values.)" in result.stdout
+    assert "layer 'counts': sparse, counts" in result.stdout
+
+
+def test_an_unknown_accelerator_is_one_line(path):
+    result = predict(path, "--accelerator", "nonsense")
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+    assert [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+
+
 def test_info(path):
     predict(path, "--query", "cell_type=type_4")
     result = call("info", path.with_name("out.h5ad"))

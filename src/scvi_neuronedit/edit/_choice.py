@@ -170,7 +170,7 @@ def choose_candidate(scores: pd.DataFrame, preferred: Candidate) -> Candidate:
     if _gain(pd.Series(1.0, table.columns), table.loc[best], n_errors=2) <= 0:
         return NO_EDIT
     method, layers, strength = best
-    return Candidate(method, tuple(layers.split(", ")), strength)
+    return Candidate(method, tuple(layers.split(", ")), float(strength))
 
 
 def _gain(reference: pd.Series, other: pd.Series, n_errors: float) -> float:
