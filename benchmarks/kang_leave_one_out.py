@@ -32,7 +32,6 @@ EDITS = {
     "neighbor (2020)": {"method": "neighbor"},
     "gaussian": {"method": "gaussian"},
     "pairs": {"method": "pairs"},
-    "group": {"method": "group"},
     "group, code then output": {"method": "group", "layers": ("code", "output")},
     "auto (default)": {},
 }

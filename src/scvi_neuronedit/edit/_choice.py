@@ -151,9 +151,8 @@ def summarize_scores(scores: pd.DataFrame) -> pd.DataFrame:
 def choose_candidate(scores: pd.DataFrame, preferred: Candidate) -> Candidate:
     """The candidate with the best mean score, unless the difference may be noise.
 
-    The preferred candidate gives way only to one whose score is better by more than the standard error of their
-    difference over groups; and cells are left as they are unless that improves the score by more than two standard
-    errors.
+    The preferred candidate gives way only to one whose score is better by more than two standard errors of their
+    difference over groups; and cells are left as they are unless editing improves the score by as much.
 
     Parameters
     ----------
@@ -165,15 +164,15 @@ def choose_candidate(scores: pd.DataFrame, preferred: Candidate) -> Candidate:
     table = scores.pivot(index=_NAMES, columns="group", values="score")
     best = table.mean(axis=1).idxmin()
     name = (preferred.method, ", ".join(preferred.layers), preferred.strength)
-    if name in table.index and _gain(table.loc[name], table.loc[best], n_errors=1) <= 0:
+    if name in table.index and _gain(table.loc[name], table.loc[best]) <= 0:
         best = name
-    if _gain(pd.Series(1.0, table.columns), table.loc[best], n_errors=2) <= 0:
+    if _gain(pd.Series(1.0, table.columns), table.loc[best]) <= 0:
         return NO_EDIT
     method, layers, strength = best
     return Candidate(method, tuple(layers.split(", ")), float(strength))
 
 
-def _gain(reference: pd.Series, other: pd.Series, n_errors: float) -> float:
-    """By how much the other scores better, less some standard errors."""
+def _gain(reference: pd.Series, other: pd.Series) -> float:
+    """By how much the other scores better, less two standard errors."""
     difference = reference - other
-    return difference.mean() - n_errors * difference.sem()
+    return difference.mean() - 2 * difference.sem()
