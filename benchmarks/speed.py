@@ -22,7 +22,7 @@ from anndata import AnnData
 
 from scvi_neuronedit import NeuronEdit
 from scvi_neuronedit.benchmark import write_json
-from scvi_neuronedit.edit import Edit
+from scvi_neuronedit.edit import Edit, composition_weights
 from scvi_neuronedit.nn import Autoencoder
 
 if TYPE_CHECKING:
@@ -86,12 +86,17 @@ def sort_and_look_up(activations: np.ndarray, table: np.ndarray) -> None:
     table[bins]
 
 
-def time_edit(method: str, n_cells: int, n_neurons: int, repeats: int) -> dict[str, float]:
+def time_edit(method: str, n_cells: int, n_neurons: int, repeats: int, *, weighted: bool) -> dict[str, float]:
     activations = np.random.default_rng(0).normal(size=(n_cells, n_neurons)).astype(np.float32)
     source, target = activations[: n_cells // 2], activations[n_cells // 2 :]
     table = np.linspace(-1, 1, 4096, dtype=np.float32)
+    labels = np.arange(n_cells) % 7 % 3
+    sides = labels[: n_cells // 2], labels[n_cells // 2 :]
+    kwargs = {}
+    if weighted:  # as learn_edit does where labels are registered
+        kwargs = dict(zip(("source_weights", "target_weights"), composition_weights(*sides), strict=True), groups=sides)
     return paired(
-        lambda: Edit.learn(source, target, method=method)(activations),
+        lambda: Edit.learn(source, target, method=method, **kwargs)(activations),
         lambda: sort_and_look_up(activations, table),
         repeats,
     )
@@ -110,9 +115,10 @@ def main() -> None:
     for n_cells, n_features, max_epochs in ((20_000, 40, 5), (6_000, 2_000, 3)):
         timing = time_training(n_cells, n_features, max_epochs, arguments.repeats)
         rows.append({"what": "training / bare loop", "size": f"{n_cells:,} x {n_features:,}", **timing})
-    for method in ("percentile", "neighbor"):
-        timing = time_edit(method, arguments.cells, 128, max(1, arguments.repeats // 2))
-        rows.append({"what": f"{method} edit / sort + look-up", "size": f"{arguments.cells:,} x 128", **timing})
+    for method, weighted in (("percentile", False), ("percentile", True), ("group", True)):
+        timing = time_edit(method, arguments.cells, 128, max(1, arguments.repeats // 2), weighted=weighted)
+        name = f"{method} edit, {'matched labels' if weighted else 'no labels'} / sort + look-up"
+        rows.append({"what": name, "size": f"{arguments.cells:,} x 128", **timing})
     results = pd.DataFrame(rows)
     print(results.round(3).to_string(index=False))
     if arguments.json:

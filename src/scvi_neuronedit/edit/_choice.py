@@ -111,7 +111,8 @@ def leave_group_out(
     ratio) and ``pearson_delta``.
     """
     both = np.concatenate([control, truth])
-    pca = PCA(min(_N_COMPONENTS, *(n - 1 for n in both.shape)) or 1, random_state=0).fit(both)
+    n_components = max(1, min(_N_COMPONENTS, *(n - 1 for n in both.shape)))
+    pca = PCA(n_components, svd_solver="randomized", random_state=0).fit(both)
     rows = []
     for group in np.unique(source_groups):
         in_source, in_target = source_groups == group, target_groups == group

@@ -113,7 +113,11 @@ def _principal_axes(cells: NDArray, random_state: int) -> NDArray:
     n_components = min(_N_COMPONENTS, len(cells))
     if cells.shape[1] <= n_components:
         return np.empty((0, 0), dtype=cells.dtype)
-    return PCA(n_components, random_state=random_state).fit(cells).components_.T.astype(cells.dtype)
+    return (
+        PCA(n_components, svd_solver="randomized", random_state=random_state)
+        .fit(cells)
+        .components_.T.astype(cells.dtype)
+    )
 
 
 @dataclass(eq=False)

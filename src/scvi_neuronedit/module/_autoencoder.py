@@ -71,7 +71,9 @@ class AutoencoderModule(BaseModuleClass):
         return x if self.likelihood == "normal" else torch.log1p(x * (_CP10K / library))
 
     def library_size(self, x: torch.Tensor, size_factor: torch.Tensor | None) -> torch.Tensor:
-        """Library size of each cell, of shape ``[n_cells, 1]``; at least 1."""
+        """Library size of each cell, of shape ``[n_cells, 1]``; at least 1, and 1 for the normal likelihood."""
+        if self.likelihood == "normal":
+            return x.new_ones(1)
         if size_factor is None:
             return x.sum(dim=1, keepdim=True).clamp(min=1)
         return size_factor * self.counts_per_size_factor
@@ -92,7 +94,7 @@ class AutoencoderModule(BaseModuleClass):
     def _get_inference_input(self, tensors: dict[str, torch.Tensor], **kwargs) -> dict:
         return {"x": tensors[REGISTRY_KEYS.X_KEY], "size_factor": tensors.get(SIZE_FACTOR_KEY)}
 
-    @auto_move_data
+    # forward() has moved the data; doing so once more in each part takes time on small panels
     def inference(self, x: torch.Tensor, size_factor: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """Encode: code ``z`` of shape ``[n_cells, n_latent]`` and library size."""
         library = self.library_size(x, size_factor)
@@ -101,7 +103,6 @@ class AutoencoderModule(BaseModuleClass):
     def _get_generative_input(self, tensors: dict, inference_outputs: dict, **kwargs) -> dict:
         return inference_outputs
 
-    @auto_move_data
     def generative(self, z: torch.Tensor, library: torch.Tensor) -> dict[str, Distribution]:
         """Decode: distribution ``px`` of the data."""
         mean = self.mean(self.autoencoder(z, after="code"), library)
