@@ -44,6 +44,15 @@ def test_same_seed_same_bytes(adata):
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
 
 
+def test_all_cells_are_trained_on_unless_some_are_needed_to_validate(adata):
+    few = adata[:129].copy()  # scvi-tools moves a last minibatch of one cell to validation
+    model = make(few)
+    model.train(max_epochs=1, **QUIET)
+    assert len(model.train_indices) == 129
+    model.train(max_epochs=1, early_stopping=True, **QUIET)
+    assert len(model.validation_indices) >= 12
+
+
 def test_early_stopping(adata):
     model = make(adata)
     model.train(max_epochs=40, early_stopping=True, early_stopping_patience=1, early_stopping_min_delta=1e3, **QUIET)
