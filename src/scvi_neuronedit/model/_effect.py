@@ -40,7 +40,8 @@ class EffectMixin:
         Two errors are estimated and their variances added. *Sampling*: the edit is learnt again on bootstrap samples
         of source and target cells. *Extrapolation*: each group (label, else cluster) is left out of learning in turn,
         and the mean squared error of its predicted change is taken, feature by feature. The interval is
-        :math:`\pm t` standard deviations, with as many degrees of freedom as groups were left out.
+        :math:`\pm t` standard deviations, with as many degrees of freedom as groups were left out. It tends to be too
+        narrow where the query resembles no group (measured in the user guide).
 
         Parameters
         ----------
