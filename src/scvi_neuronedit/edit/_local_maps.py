@@ -13,7 +13,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from scvi_neuronedit.edit._maps import ActivationMap, PercentileMap
+from scvi_neuronedit.edit._maps import ActivationMap, PercentileMap, mean_shift
 
 if TYPE_CHECKING:
     from typing import Self
@@ -166,10 +166,7 @@ class GroupMap(CarriedMap):
 
     def _shifts(self, source, target, source_weights, target_weights, groups):
         source_groups, target_groups = groups or find_groups(source, target, self.n_groups, self.random_state)
-        overall = np.average(target, axis=0, weights=target_weights) - np.average(
-            source, axis=0, weights=source_weights
-        )
-        shifts = [overall]
+        shifts = [mean_shift(source, target, source_weights, target_weights)]
         index = np.zeros(len(source), dtype=np.intp), np.zeros(len(target), dtype=np.intp)
         for group in np.intersect1d(source_groups, target_groups):
             in_source, in_target = source_groups == group, target_groups == group
@@ -227,9 +224,7 @@ class PairsMap(ActivationMap):
 
     def fit(self, source, target, source_weights=None, target_weights=None, groups=None) -> Self:
         """Keep (a sample of) both populations; see :meth:`ActivationMap.fit`."""
-        self.shift_ = np.average(target, axis=0, weights=target_weights) - np.average(
-            source, axis=0, weights=source_weights
-        )
+        self.shift_ = mean_shift(source, target, source_weights, target_weights)
         rng = np.random.default_rng(self.random_state)
         self.source_ = source[_sample(len(source), self.max_reference, rng)]
         self.target_ = target[_sample(len(target), self.max_reference, rng)]

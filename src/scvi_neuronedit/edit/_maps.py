@@ -108,6 +108,13 @@ def make_map(method: str | ActivationMap, **params: Any) -> ActivationMap:
     return known[method](**params)
 
 
+def mean_shift(
+    source: NDArray, target: NDArray, source_weights: NDArray | None, target_weights: NDArray | None
+) -> NDArray:
+    """Difference of the (weighted) means, of shape ``[n_neurons]``."""
+    return np.average(target, axis=0, weights=target_weights) - np.average(source, axis=0, weights=source_weights)
+
+
 @dataclass(eq=False)
 class PercentileMap(ActivationMap):
     r"""Shift every neuron by the difference between target and source at the activation's own percentile.
@@ -164,9 +171,7 @@ class MeanMap(ActivationMap):
 
     def fit(self, source, target, source_weights=None, target_weights=None, groups=None) -> Self:
         """Take the difference of the (weighted) means; see :meth:`ActivationMap.fit`."""
-        self.shift_ = np.average(target, axis=0, weights=target_weights) - np.average(
-            source, axis=0, weights=source_weights
-        )
+        self.shift_ = mean_shift(source, target, source_weights, target_weights)
         return self
 
     def __call__(self, activations: NDArray) -> NDArray:

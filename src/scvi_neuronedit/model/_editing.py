@@ -211,7 +211,7 @@ class EditingMixin:
         self._check_edit(edit)
         if layer_added is not None:
             check_layer_is_free(adata, layer_added, overwrite=overwrite)
-        mask = self._default_query(adata, edit) if query is None else self._select(adata, query, "query")
+        mask = self._query(adata, edit, query)
         rows = np.flatnonzero(mask)
         self._warn_of_target_cells(edit, adata, mask)
         reader = MatrixReader(adata, self._setup_arg("layer"))
@@ -292,7 +292,7 @@ class EditingMixin:
         """
         adata = self._checked_adata(adata)
         self._check_edit(edit)
-        mask = self._default_query(adata, edit) if query is None else self._select(adata, query, "query")
+        mask = self._query(adata, edit, query)
         return self._support(edit, adata, np.flatnonzero(mask), batch_size)
 
     def predict_condition(
@@ -379,7 +379,10 @@ class EditingMixin:
             raise ValueError(msg)
         return tuple(layer for layer in self.module.autoencoder.layer_names if layer in layers)
 
-    def _default_query(self, adata: AnnData, edit: Edit) -> NDArray[np.bool_]:
+    def _query(self, adata: AnnData, edit: Edit, query: Selection | None) -> NDArray[np.bool_]:
+        """Mask of the cells to edit; without a query, of the source cells the edit was not learnt on."""
+        if query is not None:
+            return self._select(adata, query, "query")
         if "selection_source" not in edit.info:
             msg = "query must be given: this edit does not know which cells it was learnt on."
             raise ValueError(msg)

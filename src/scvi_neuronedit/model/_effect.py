@@ -76,9 +76,8 @@ class EffectMixin:
             msg = f"n_bootstrap={n_bootstrap}; it must be at least 2."
             raise ValueError(msg)
         populations = self._populations_of(edit)
-        mask = self._default_query(adata, edit) if query is None else self._select(adata, query, "query")
         rng = np.random.default_rng(random_state)
-        rows = np.flatnonzero(mask)
+        rows = np.flatnonzero(self._query(adata, edit, query))
         if len(rows) > N_QUERY_CELLS:
             rows = np.sort(rng.choice(rows, N_QUERY_CELLS, replace=False))
 
