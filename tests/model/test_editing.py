@@ -107,7 +107,7 @@ def test_each_later_layer_is_learnt_on_the_source_as_edited_so_far(model):
     taken = obs["cell_type"] != "type_4"
     source, target = ((taken & (obs["condition"] == c)).to_numpy() for c in ("ctrl", "stim"))
     weights = composition_weights(obs["cell_type"][source], obs["cell_type"][target])
-    network = model.module.autoencoder
+    network = model.module.networks[0]
     before = network(torch_of(code(model.get_latent_representation()[source])), after="code", until="decoder_1")
     after = model.get_activations(layer="decoder_1")[target]
     shift = np.average(after, axis=0, weights=weights[1]) - np.average(before.detach(), axis=0, weights=weights[0])
@@ -138,7 +138,13 @@ def test_each_later_layer_is_learnt_on_the_source_as_edited_so_far(model):
             ValueError,
             "share no value of adata.obs\\['cell_type'\\]",
         ),
-        ("ctrl", "stim", {"layers": "cod"}, ValueError, "layer 'cod' is not in the network .*did you mean 'code'"),
+        (
+            "ctrl",
+            "stim",
+            {"layers": "cod"},
+            ValueError,
+            "layers entry 'cod' is not in the network .*did you mean 'code'",
+        ),
         ("ctrl", "stim", {"method": "neighbour"}, ValueError, "method='neighbour' is not a known"),
         ("ctrl", "stim", {"n_neighbors": 3}, TypeError, "method='auto' has no parameter 'n_neighbors'; name the map"),
         ("ctrl", "stim", {"method": "neighbor", "n_neighbor": 3}, TypeError, "no parameter 'n_neighbor'"),
@@ -168,7 +174,7 @@ def test_residual_is_kept(model, edit, adata):
     x = adata.X[rows].toarray()
     decoded = model.get_normalized_expression(adata, indices=rows, return_numpy=True)
     code = edit(model.get_latent_representation(adata, indices=rows))
-    edited = model.module.autoencoder(torch_of(code), after="code").detach().numpy()
+    edited = model.module.networks[0](torch_of(code), after="code").detach().numpy()
     np.testing.assert_allclose(model.apply_edit(edit, adata, TYPE_4), (x + edited - decoded).clip(0), atol=1e-4)
     np.testing.assert_allclose(model.apply_edit(edit, adata, TYPE_4, keep_residual=False), edited.clip(0), atol=1e-4)
 

@@ -216,7 +216,7 @@ def test_untrained_model(adata):
 
 
 def test_activations_of_every_layer(model):
-    names = model.module.autoencoder.layer_names
+    names = model.module.layer_names
     widths = [model.get_activations(layer=name).shape for name in names]
     n = model.adata.n_obs
     assert widths == [(n, 32), (n, 8), (n, 32), (n, 150)]

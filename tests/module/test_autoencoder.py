@@ -21,10 +21,10 @@ def losses(net, x, **tensors):
 def test_normal_loss_is_half_the_squared_error():
     net = module("normal")
     _, generative, loss = losses(net, COUNTS)
-    expected = 0.5 * ((net.autoencoder(COUNTS) - COUNTS) ** 2).sum(dim=1)
+    expected = 0.5 * ((net.networks[0](COUNTS) - COUNTS) ** 2).sum(dim=1)
     torch.testing.assert_close(loss.reconstruction_loss["reconstruction_loss"], expected)
     torch.testing.assert_close(loss.loss, expected.mean())
-    torch.testing.assert_close(generative["px"].loc, net.autoencoder(COUNTS))
+    torch.testing.assert_close(generative["px"].loc[0], net.networks[0](COUNTS))
 
 
 def test_count_losses_are_the_likelihoods_of_scipy():
@@ -32,7 +32,7 @@ def test_count_losses_are_the_likelihoods_of_scipy():
         net = module(likelihood)
         _, _, loss = losses(net, COUNTS)
         library = COUNTS.sum(dim=1, keepdim=True).clamp(min=1)
-        rates = torch.softmax(net.autoencoder(torch.log1p(1e4 * COUNTS / library)), dim=1)
+        rates = torch.softmax(net.networks[0](torch.log1p(1e4 * COUNTS / library)), dim=1)
         mean = (rates * library).detach().numpy().astype(float)
         distribution = stats.poisson(mean) if likelihood == "poisson" else stats.nbinom(1.0, 1 / (1 + mean))
         np.testing.assert_allclose(
@@ -45,14 +45,14 @@ def test_count_losses_are_the_likelihoods_of_scipy():
 def test_expected_counts_add_up_to_the_library_size():
     net = module("nb")
     _, generative, _ = losses(net, COUNTS)
-    torch.testing.assert_close(generative["px"].mean.sum(dim=1), torch.tensor([4.0, 1, 60]))
+    torch.testing.assert_close(generative["px"].mean[0].sum(dim=1), torch.tensor([4.0, 1, 60]))
 
 
 def test_size_factors_stand_for_library_sizes():
     net = module("poisson", counts_per_size_factor=20.0)
     size_factor = torch.tensor([[0.5], [1], [2]])
     _, generative, _ = losses(net, COUNTS, size_factor=size_factor)
-    torch.testing.assert_close(generative["px"].mean.sum(dim=1), torch.tensor([10.0, 20, 40]))
+    torch.testing.assert_close(generative["px"].mean[0].sum(dim=1), torch.tensor([10.0, 20, 40]))
 
 
 def test_means_never_reach_zero():
@@ -68,10 +68,58 @@ def test_edit_decodes_without_and_with(likelihood):
     torch.testing.assert_close(before, generative["px"].mean)
     library = net.library_size(COUNTS, None)
     code = net.activations(COUNTS, None, "code")
-    torch.testing.assert_close(after, net.mean(net.autoencoder(code + 1, after="code"), library))
-    torch.testing.assert_close(net.inference(COUNTS)["z"], code)
+    torch.testing.assert_close(after[0], net.mean(net.networks[0](code + 1, after="code"), library))
+    torch.testing.assert_close(net.inference(COUNTS)["z"][0], code)
 
 
 def test_inverse_dispersion():
     assert module("poisson").inverse_dispersion() is None
     np.testing.assert_array_equal(module("nb").inverse_dispersion(), np.ones(3))
+
+
+# several networks ----------------------------------------------------------------------------------------------------
+
+
+def test_every_network_has_the_gradient_it_would_have_alone():
+    nets = module("normal", n_networks=3)
+    losses(nets, COUNTS)[2].loss.backward()
+    alone = module("normal")
+    for network in nets.networks:
+        alone.networks[0].load_state_dict(network.state_dict())
+        alone.zero_grad()
+        losses(alone, COUNTS)[2].loss.backward()
+        for parameter, expected in zip(network.parameters(), alone.networks[0].parameters(), strict=True):
+            torch.testing.assert_close(parameter.grad, expected.grad)
+
+
+def test_the_loss_reported_is_the_mean_over_networks():
+    nets = module("nb", n_networks=2)
+    alone = module("nb")
+    reported = losses(nets, COUNTS)[2].reconstruction_loss["reconstruction_loss"]
+    each = []
+    for network in nets.networks:
+        alone.networks[0].load_state_dict(network.state_dict())
+        each.append(losses(alone, COUNTS)[2].reconstruction_loss["reconstruction_loss"])
+    torch.testing.assert_close(reported, (each[0] + each[1]) / 2)
+
+
+def test_edits_name_their_network():
+    nets = module("normal", n_networks=3)
+    assert nets.names_in_networks("code") == ("code/1", "code/2", "code/3")
+    before, after = nets.edit(COUNTS, None, {"code/2": lambda a: a + 1})
+    second = nets.networks[1]
+    assert before.shape == after.shape == (1, *COUNTS.shape)  # the others are not edited
+    torch.testing.assert_close(before[0], second(COUNTS))
+    torch.testing.assert_close(after[0], second(second(COUNTS, until="code") + 1, after="code"))
+    before, after = nets.edit(COUNTS, None, {})
+    torch.testing.assert_close(before, torch.stack([network(COUNTS) for network in nets.networks]))
+    torch.testing.assert_close(after, before)
+
+
+def test_activations_of_several_networks_stand_side_by_side():
+    nets = module("normal", n_networks=2)
+    codes = [network(COUNTS, until="code") for network in nets.networks]
+    torch.testing.assert_close(nets.activations(COUNTS, None, "code"), torch.cat(codes, dim=1))
+    torch.testing.assert_close(nets.activations(COUNTS, None, "code/2"), codes[1])
+    edited = nets.activations(COUNTS, None, "code", {"code/1": lambda a: a * 2})
+    torch.testing.assert_close(edited, torch.cat([codes[0] * 2, codes[1]], dim=1))

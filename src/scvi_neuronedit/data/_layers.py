@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 RECORD_KEY = "neuronedit"
 
 
-def check_layer_is_free(adata: AnnData, layer_added: str, *, overwrite: bool) -> None:
+def check_layer_is_free(adata: AnnData, layer_added: str, *, overwrite: bool, argument: str = "layer_added") -> None:
     """Refuse to write where it would be lost or replace something.
 
     Parameters
@@ -31,17 +31,19 @@ def check_layer_is_free(adata: AnnData, layer_added: str, *, overwrite: bool) ->
         Name of the layer.
     overwrite
         Whether an existing layer may be replaced.
+    argument
+        Name of the argument, for error messages.
     """
     if not layer_added or "/" in layer_added:
         msg = (
-            f"layer_added={layer_added!r}; the name of a layer must not be empty or hold '/', which files cannot store."
+            f"{argument}={layer_added!r}; the name of a layer must not be empty or hold '/', which files cannot store."
         )
         raise ValueError(msg)
     if adata.is_view:
         msg = f"adata is a view, and the layer {layer_added!r} would be written to a copy of it; pass adata.copy()."
         raise ValueError(msg)
     if layer_added in adata.layers and not overwrite:
-        msg = f"layer_added={layer_added!r} is already in adata.layers; choose another name or pass overwrite=True."
+        msg = f"{argument}={layer_added!r} is already in adata.layers; choose another name or pass overwrite=True."
         raise ValueError(msg)
 
 

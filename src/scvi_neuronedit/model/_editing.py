@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import warnings
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from scvi import settings
 
 from scvi_neuronedit.data import (
@@ -17,18 +16,16 @@ from scvi_neuronedit.data import (
     check_layer_is_free,
     describe_selection,
     fingerprint_cells,
-    match_features,
     record_layer,
-    select_cells,
     select_populations,
+    unknown_name,
 )
-from scvi_neuronedit.edit import UNSUPPORTED, Edit, carry_counts, describe
+from scvi_neuronedit.edit import UNSUPPORTED, Edit, describe
 from scvi_neuronedit.model._auto import choose_edit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    import torch
     from anndata import AnnData
     from numpy.typing import NDArray
 
@@ -97,8 +94,10 @@ class EditingMixin:
             if params:
                 msg = f"method='auto' has no parameter {next(iter(params))!r}; name the map it belongs to."
                 raise TypeError(msg)
-            return choose_edit(self, adata, populations, layers, random_state=random_state, batch_size=batch_size)
-        return self._learn(adata, populations, method, layers or ("code",), batch_size=batch_size, **params)
+            edit = choose_edit(self, adata, populations, layers, random_state=random_state, batch_size=batch_size)
+        else:
+            edit = self._learn(adata, populations, method, layers or ("code",), batch_size=batch_size, **params)
+        return replace(edit, model=self.fingerprint)
 
     def _learn(
         self,
@@ -110,52 +109,28 @@ class EditingMixin:
         batch_size: int | None = None,
         **params: Any,
     ) -> Edit:
-        """Learn one step for each layer, each on the source as edited so far."""
+        """Learn one step for each layer of each network, each on the source as edited so far."""
         weights = {"source_weights": populations.source_weights, "target_weights": populations.target_weights}
         groups = None
         if populations.source_groups is not None:
             groups = populations.source_groups, populations.target_groups
-        edit = Edit((), self.fingerprint, populations.info)
-        for layer in layers:
+        edit = Edit((), info=populations.info)
+        for layer in self._in_networks(layers):
             source, target = (
                 self._states(adata, rows, layer, before, batch_size=batch_size)
                 for rows, before in ((populations.source, edit), (populations.target, None))
             )
             step = Edit.learn(source, target, method=method, layer=layer, groups=groups, **weights, **params)
-            edit = Edit(edit.steps + step.steps, edit.model, edit.info)
+            edit = replace(edit, steps=edit.steps + step.steps)
         return edit
 
-    def _states(
-        self,
-        adata: AnnData,
-        rows: NDArray[np.intp],
-        layer: str,
-        edit: Edit | None = None,
-        *,
-        batch_size: int | None = None,
-    ) -> NDArray[np.float32]:
-        """What is edited at a layer: its activations, or at the output the expression, residual included."""
-        if not self._edits_expression(layer):
-            return self._activations(adata, rows, layer, edit, batch_size=batch_size)
-        return self._expression(adata, rows, edit, batch_size=batch_size)
-
-    def _expression(
-        self, adata: AnnData, rows: NDArray[np.intp], edit: Edit | None = None, *, batch_size: int | None = None
-    ) -> NDArray[np.float32]:
-        """Expression of the model's features, edited or as it is."""
-        edit, rng = edit or Edit(()), np.random.default_rng(0)
-        minibatches = self._minibatches(adata, rows, batch_size, silent=True)
-        return np.concatenate([self._edited(edit, x, size_factor, rng) for _, _, x, size_factor in minibatches])
-
-    def _comparable(
-        self, adata: AnnData, rows: NDArray[np.intp], edit: Edit | None = None, *, batch_size: int | None = None
-    ) -> NDArray[np.float32]:
-        """The same on a scale on which cells can be compared: counts as log1p of counts per 10,000."""
-        x = self._expression(adata, rows, edit, batch_size=batch_size)
-        return np.log1p(x / x.sum(axis=1, keepdims=True).clip(min=1) * 1e4) if self._is_count_model else x
-
-    def _edits_expression(self, layer: str) -> bool:
-        return layer == "output" and not self._is_count_model
+    def _in_networks(self, layers: Sequence[str]) -> list[str]:
+        """Layers by their names in each network; the expression belongs to all of them."""
+        return [
+            name
+            for layer in layers
+            for name in ((layer,) if self._edits_expression(layer) else self.module.names_in_networks(layer))
+        ]
 
     def apply_edit(
         self,
@@ -166,6 +141,8 @@ class EditingMixin:
         strength: float = 1.0,
         layer_added: str | None = None,
         *,
+        std_layer_added: str | None = None,
+        n_bootstrap: int = 10,
         overwrite: bool = False,
         random_state: int = 0,
         batch_size: int | None = None,
@@ -192,10 +169,17 @@ class EditingMixin:
         layer_added
             Write the result into this layer of ``adata``, with a record in ``adata.uns["neuronedit"]``, and each edited
             cell's support (see :meth:`get_edit_support`) into ``adata.obs[f"{layer_added}_support"]``.
+        std_layer_added
+            Write the standard deviation of each predicted value into this layer, too: over edits learnt again on
+            bootstrap samples of source and target cells, and with several networks each time with another one. 0 for
+            cells outside the query. It does not hold the error of extrapolating to a new kind of cell, which
+            :meth:`get_edit_effect` estimates feature by feature. Needs an edit that this model learnt on its own data.
+        n_bootstrap
+            Number of bootstrap samples for ``std_layer_added``, at least 2.
         overwrite
             Whether an existing layer may be replaced.
         random_state
-            Seed of the positions of counts within their quantiles; see :func:`~scvi_neuronedit.edit.carry_counts`.
+            Seed of the bootstrap samples, and of the positions of counts within their quantiles; see :func:`~scvi_neuronedit.edit.carry_counts`.
         batch_size
             Number of cells in a minibatch. ``scvi.settings.batch_size`` if ``None``.
         silent
@@ -209,8 +193,7 @@ class EditingMixin:
         """
         adata = self._checked_adata(adata)
         self._check_edit(edit)
-        if layer_added is not None:
-            check_layer_is_free(adata, layer_added, overwrite=overwrite)
+        self._check_new_layers(adata, layer_added, std_layer_added, overwrite=overwrite)
         mask = self._query(adata, edit, query)
         rows = np.flatnonzero(mask)
         self._warn_of_target_cells(edit, adata, mask)
@@ -223,6 +206,10 @@ class EditingMixin:
         if layer_added is None:
             return matrix
 
+        if std_layer_added is not None:
+            replicates = self._replicates(edit, n_bootstrap, random_state, batch_size)
+            replicates = [again.scale(strength) for again in replicates]
+            std = self._std_of(replicates, adata, rows, keep_residual, random_state, batch_size)
         support = self._support(edit, adata, rows, batch_size)
         n_unsupported = int((support["support"] < UNSUPPORTED).sum())
         if n_unsupported > len(rows) / 2:
@@ -257,43 +244,14 @@ class EditingMixin:
             },
         }
         adata.layers[layer_added] = matrix
+        if std_layer_added is not None:
+            adata.layers[std_layer_added] = std
+            record |= {"std_layer": std_layer_added, "n_bootstrap": n_bootstrap}
         scores = np.full(adata.n_obs, np.nan)
         scores[rows] = support["support"]
         adata.obs[f"{layer_added}_support"] = scores
         record_layer(adata, layer_added, record)
         return None
-
-    def get_edit_support(
-        self,
-        edit: Edit,
-        query: Selection | None = None,
-        adata: AnnData | None = None,
-        *,
-        batch_size: int | None = None,
-    ) -> pd.DataFrame:
-        """How well the source cells an edit was learnt on speak for the query.
-
-        Parameters
-        ----------
-        edit
-            The edit; learnt by this model.
-        query
-            The cells. As for :meth:`apply_edit` if ``None``.
-        adata
-            AnnData that holds the query. The model's own if ``None``.
-        batch_size
-            Number of cells in a minibatch. ``scvi.settings.batch_size`` if ``None``.
-
-        Returns
-        -------
-        A row for each query cell, in the order of ``adata``, about the first layer edited: ``support``, the share of
-        source cells that lie at least as far from the other source cells as this cell does (0: farther out than all),
-        and ``share_outside``, the share of neurons outside the range the source cells showed.
-        """
-        adata = self._checked_adata(adata)
-        self._check_edit(edit)
-        mask = self._query(adata, edit, query)
-        return self._support(edit, adata, np.flatnonzero(mask), batch_size)
 
     def predict_condition(
         self,
@@ -364,34 +322,31 @@ class EditingMixin:
             silent=silent,
         )
 
-    def _select(self, adata: AnnData, selection: Selection, argument: str) -> NDArray[np.bool_]:
-        return select_cells(adata, selection, argument=argument, condition_key=self._setup_arg("condition_key"))
-
     def _checked_layers(self, layers: str | Sequence[str] | None) -> tuple[str, ...]:
         """Names of layers in the order of the network."""
         if layers is None:
             return ()
         layers = [layers] if isinstance(layers, str) else list(layers)
-        for layer in layers:
-            self._check_layer(layer)
         if not layers:
             msg = "layers is empty; name at least one layer."
             raise ValueError(msg)
-        return tuple(layer for layer in self.module.autoencoder.layer_names if layer in layers)
+        names = self.module.layer_names
+        if unknown := [layer for layer in layers if layer not in names]:
+            raise ValueError(unknown_name("layers entry", unknown[0], "the network", names))
+        return tuple(layer for layer in names if layer in layers)
 
-    def _query(self, adata: AnnData, edit: Edit, query: Selection | None) -> NDArray[np.bool_]:
-        """Mask of the cells to edit; without a query, of the source cells the edit was not learnt on."""
-        if query is not None:
-            return self._select(adata, query, "query")
-        if "selection_source" not in edit.info:
-            msg = "query must be given: this edit does not know which cells it was learnt on."
+    def _check_new_layers(
+        self, adata: AnnData, layer_added: str | None, std_layer_added: str | None, *, overwrite: bool
+    ) -> None:
+        if std_layer_added is not None and std_layer_added == layer_added:
+            msg = f"std_layer_added={std_layer_added!r} is layer_added as well; give it another name."
             raise ValueError(msg)
-        source = self._select(adata, edit.info["selection_source"], "source of the edit")
-        if "labels" in edit.info and edit.info["cells"] == fingerprint_cells(adata):
-            learnt_on = adata.obs[edit.info["match_key"]].astype(str).isin(edit.info["labels"]).to_numpy()
-            if (source & ~learnt_on).any():
-                return source & ~learnt_on
-        return source
+        if std_layer_added is not None and layer_added is None:
+            msg = f"std_layer_added={std_layer_added!r} is only written along with layer_added, which is None."
+            raise ValueError(msg)
+        for argument, layer in (("layer_added", layer_added), ("std_layer_added", std_layer_added)):
+            if layer is not None:
+                check_layer_is_free(adata, layer, overwrite=overwrite, argument=argument)
 
     def _warn_of_target_cells(self, edit: Edit, adata: AnnData, query: NDArray[np.bool_]) -> None:
         if "selection_target" not in edit.info or edit.info["cells"] != fingerprint_cells(adata):
@@ -402,64 +357,3 @@ class EditingMixin:
                 f"{n_both} of {query.sum()} query cells are target cells of the edit, which it would change once more."
             )
             warnings.warn(msg, UserWarning, stacklevel=settings.warnings_stacklevel)
-
-    def _check_edit(self, edit: Edit) -> None:
-        if not isinstance(edit, Edit):
-            msg = f"edit is a {type(edit).__name__}; it must be an Edit, as learn_edit returns."
-            raise TypeError(msg)
-        if edit.model != self.fingerprint:
-            msg = (
-                f"edit was learnt by another model, or before this one was trained further (the edit's model is "
-                f"{edit.model!r}, this one {self.fingerprint!r}); learn it again."
-            )
-            raise ValueError(msg)
-
-    def _support(self, edit: Edit, adata: AnnData, rows: NDArray[np.intp], batch_size: int | None) -> pd.DataFrame:
-        if not edit.steps:
-            return pd.DataFrame({"support": 1.0, "share_outside": 0.0}, index=adata.obs_names[rows])
-        states = self._states(adata, rows, edit.layers[0], batch_size=batch_size)
-        return pd.DataFrame(
-            {"support": edit.support(states), "share_outside": edit.share_outside(states, edit.layers[0])},
-            index=adata.obs_names[rows],
-        )
-
-    def _edited(
-        self,
-        edit: Edit,
-        x: torch.Tensor,
-        size_factor: torch.Tensor | None,
-        rng: np.random.Generator,
-        *,
-        keep_residual: bool = True,
-    ) -> NDArray[np.float32]:
-        """Edited expression of a minibatch, of the shape of ``x``."""
-        edits = {layer: partial(edit, layer=layer) for layer in edit.layers if not self._edits_expression(layer)}
-        before, after = (mean.cpu().numpy() for mean in self.module.edit(x, size_factor, edits))
-        if not keep_residual:
-            edited = after
-        elif self._is_count_model:
-            edited = carry_counts(x.numpy(), before, after, rng, self.module.inverse_dispersion())
-        else:
-            edited = x.numpy() + (after - before)
-        edited = edited.clip(min=0) if self.nonnegative_ else edited
-        if "output" in edit.layers and self._edits_expression("output"):
-            edited = edit(edited, "output")
-            edited = edited.clip(min=0) if self.nonnegative_ else edited
-        return edited
-
-    def _edited_minibatches(
-        self,
-        edit: Edit,
-        adata: AnnData,
-        rows: NDArray[np.intp],
-        keep_residual: bool,
-        random_state: int,
-        batch_size: int | None,
-        silent: bool,
-    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """Where among ``rows``, and the edited rows of the layer, minibatch by minibatch."""
-        columns = match_features(adata, self.var_names_)
-        rng = np.random.default_rng(random_state)
-        for where, values, x, size_factor in self._minibatches(adata, rows, batch_size, silent=silent):
-            values[:, columns] = self._edited(edit, x, size_factor, rng, keep_residual=keep_residual)
-            yield where, values

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from scvi import REGISTRY_KEYS, settings
 from scvi.data import AnnDataManager
 from scvi.data.fields import CategoricalObsField, LayerField, NumericalObsField
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
-from scvi.utils import setup_anndata_dsp, track
+from scvi.utils import setup_anndata_dsp
 
 from scvi_neuronedit.data import (
     MatrixReader,
@@ -22,28 +19,37 @@ from scvi_neuronedit.data import (
     check_obs_column,
     check_size_factors,
     check_unique_features,
-    match_features,
     summarize_values,
     unknown_name,
     use_csr_matrix,
 )
 from scvi_neuronedit.model._editing import EditingMixin
 from scvi_neuronedit.model._effect import EffectMixin
+from scvi_neuronedit.model._forward import ForwardMixin
+from scvi_neuronedit.model._resampling import ResamplingMixin
+from scvi_neuronedit.model._support import SupportMixin
 from scvi_neuronedit.module import LIKELIHOODS, SIZE_FACTOR_KEY, AutoencoderModule
 from scvi_neuronedit.train import EpochTrainingPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from scvi_neuronedit.edit import Edit
 
 CONDITION_KEY = "condition"
 
 
-class NeuronEdit(EditingMixin, EffectMixin, UnsupervisedTrainingMixin, BaseModelClass):
+class NeuronEdit(
+    EditingMixin,
+    SupportMixin,
+    EffectMixin,
+    ResamplingMixin,
+    ForwardMixin,
+    UnsupervisedTrainingMixin,
+    BaseModelClass,
+):
     """Neuron editing: predict cells after a change that was only measured on other cells.
 
     An autoencoder is trained on all cells by reconstruction alone. An *edit* learnt between a source and a target
@@ -63,6 +69,9 @@ class NeuronEdit(EditingMixin, EffectMixin, UnsupervisedTrainingMixin, BaseModel
     likelihood
         ``"normal"`` for log-normalised expression or arcsinh-transformed intensities; ``"nb"`` (negative binomial) or
         ``"poisson"`` for counts.
+    n_networks
+        Number of autoencoders, trained side by side. Every network is edited; the prediction is the mean over them, and
+        their spread is part of the uncertainty. Each costs as much again.
     registry
         Registry of a saved model, used to load it without data.
 
@@ -84,9 +93,13 @@ class NeuronEdit(EditingMixin, EffectMixin, UnsupervisedTrainingMixin, BaseModel
         hidden: Sequence[int] = (256, 128),
         dropout_rate: float = 0.0,
         likelihood: Literal["normal", "nb", "poisson"] = "normal",
+        n_networks: int = 1,
         registry: dict | None = None,
     ) -> None:
         super().__init__(adata, registry)
+        if n_networks < 1:
+            msg = f"n_networks={n_networks}; it must be at least 1."
+            raise ValueError(msg)
         if likelihood not in LIKELIHOODS:
             raise ValueError(unknown_name("likelihood", likelihood, "the likelihoods", LIKELIHOODS))
         counts_per_size_factor = None
@@ -95,10 +108,17 @@ class NeuronEdit(EditingMixin, EffectMixin, UnsupervisedTrainingMixin, BaseModel
             self.nonnegative_ = check_likelihood(MatrixReader(adata, self._setup_arg("layer")), likelihood) >= 0
             counts_per_size_factor = self._counts_per_size_factor(likelihood)
         self.module = AutoencoderModule(
-            self.summary_stats.n_vars, tuple(hidden), n_latent, dropout_rate, likelihood, counts_per_size_factor
+            self.summary_stats.n_vars,
+            tuple(hidden),
+            n_latent,
+            dropout_rate,
+            likelihood,
+            counts_per_size_factor,
+            n_networks,
         )
+        networks = "autoencoder" if n_networks == 1 else f"{n_networks} autoencoders"
         self._model_summary_string = (
-            f"NeuronEdit: autoencoder {' -> '.join(map(str, (self.summary_stats.n_vars, *hidden, n_latent)))}, "
+            f"NeuronEdit: {networks} {' -> '.join(map(str, (self.summary_stats.n_vars, *hidden, n_latent)))}, "
             f"likelihood {likelihood!r}, dropout_rate {dropout_rate}."
         )
         self.init_params_ = self._get_init_params(locals())
@@ -229,7 +249,8 @@ class NeuronEdit(EditingMixin, EffectMixin, UnsupervisedTrainingMixin, BaseModel
         adata
             AnnData with the model's features, in any order; need not be registered. The model's own if ``None``.
         layer
-            Name of the layer: ``"encoder_1"``, ..., ``"code"``, ``"decoder_1"``, ..., ``"output"``.
+            Name of the layer: ``"encoder_1"``, ..., ``"code"``, ``"decoder_1"``, ..., ``"output"``. Of several networks
+            the activations stand side by side, unless one is named: ``"code/2"``.
         indices
             Positions of the cells, in the order wanted. All if ``None``.
         batch_size
@@ -252,7 +273,7 @@ class NeuronEdit(EditingMixin, EffectMixin, UnsupervisedTrainingMixin, BaseModel
         indices: Sequence[int] | None = None,
         batch_size: int | None = None,
     ) -> NDArray[np.float32]:
-        """The code of each cell: the activations of layer ``"code"``.
+        """The code of each cell: the activations of layer ``"code"``, of several networks side by side.
 
         Parameters
         ----------
@@ -265,7 +286,7 @@ class NeuronEdit(EditingMixin, EffectMixin, UnsupervisedTrainingMixin, BaseModel
 
         Returns
         -------
-        Array of shape ``[n_cells, n_latent]``.
+        Array of shape ``[n_cells, n_networks * n_latent]``.
         """
         return self.get_activations(adata, "code", indices=indices, batch_size=batch_size)
 
@@ -319,49 +340,13 @@ class NeuronEdit(EditingMixin, EffectMixin, UnsupervisedTrainingMixin, BaseModel
         rows = _rows(adata, indices)
         values = np.empty((len(rows), len(columns)), dtype=np.float32)
         for where, _, x, size_factor in self._minibatches(adata, rows, batch_size, silent=silent):
-            expected, _ = self.module.edit(x, size_factor, {})
+            expected = self.module.edit(x, size_factor, {})[0].mean(dim=0)
             if self._is_count_model and library_size != "latent":
                 expected = expected / expected.sum(dim=1, keepdim=True) * library_size
             values[where] = expected.cpu().numpy()[:, columns]
         if return_numpy:
             return values
         return pd.DataFrame(values, index=adata.obs_names[rows], columns=names[columns])
-
-    def _activations(
-        self,
-        adata: AnnData,
-        rows: NDArray[np.intp],
-        layer: str,
-        edit: Edit | None = None,
-        *,
-        batch_size: int | None = None,
-        silent: bool = True,
-    ) -> NDArray[np.float32]:
-        """Activations of a layer, with the edits of the layers before it (and its own)."""
-        edits = {} if edit is None else {name: partial(edit, layer=name) for name in edit.layers}
-        if not len(rows):
-            return np.empty((0, self.module.autoencoder.n_neurons[layer]), dtype=np.float32)
-        activations = [
-            self.module.activations(x, size_factor, layer, edits).cpu().numpy()
-            for _, _, x, size_factor in self._minibatches(adata, rows, batch_size, silent=silent)
-        ]
-        return np.concatenate(activations)
-
-    @property
-    def fingerprint(self) -> str:
-        """Short hash of the features and weights. Two models with the same one compute the same."""
-        digest = hashlib.sha256("\n".join(self.var_names_).encode())
-        for name, tensor in self.module.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
-
-    @property
-    def _is_count_model(self) -> bool:
-        return self.module.likelihood != "normal"
-
-    def _setup_arg(self, name: str) -> str | None:
-        return self.registry["setup_args"][name]
 
     def _counts_per_size_factor(self, likelihood: str) -> float | None:
         size_factor_key = self._setup_arg("size_factor_key")
@@ -373,59 +358,6 @@ class NeuronEdit(EditingMixin, EffectMixin, UnsupervisedTrainingMixin, BaseModel
             return None
         reader = MatrixReader(self.adata, self._setup_arg("layer"))
         return sum(float(block.sum()) for block in reader.blocks()) / float(self.adata.obs[size_factor_key].sum())
-
-    def _checked_adata(self, adata: AnnData | None) -> AnnData:
-        """The AnnData to work on, after checking that the model can."""
-        if not self.is_trained_:
-            msg = "the model is not trained; call train() first."
-            raise RuntimeError(msg)
-        adata = self.adata if adata is None else adata
-        if adata is None:
-            msg = "the model was loaded without data: learning, and whatever is not given its own adata, needs adata."
-            raise ValueError(msg)
-        return adata
-
-    def _check_layer(self, layer: str) -> None:
-        names = self.module.autoencoder.layer_names
-        if layer not in names:
-            raise ValueError(unknown_name("layer", layer, "the network", names))
-
-    def _minibatches(
-        self, adata: AnnData, rows: NDArray[np.intp], batch_size: int | None, *, silent: bool
-    ) -> Iterator[tuple[slice, NDArray[np.float32], torch.Tensor, torch.Tensor | None]]:
-        """Where among ``rows``, the rows of the layer, and the network's input, minibatch by minibatch."""
-        reader = MatrixReader(adata, self._setup_arg("layer"))
-        columns = match_features(adata, self.var_names_)
-        size_factor_key = self._setup_arg("size_factor_key")
-        size_factors = None
-        if size_factor_key is not None and self._is_count_model:
-            check_size_factors(adata, size_factor_key)
-            size_factors = adata.obs[size_factor_key].to_numpy(dtype=np.float32)[:, None]
-        batch_size = batch_size or settings.batch_size
-        for first in track(range(0, len(rows), batch_size), description="Cells", disable=silent):
-            where = slice(first, first + batch_size)
-            values = reader(rows[where])
-            x = values[:, columns]
-            if adata is not self.adata:
-                self._check_query_values(x, reader.name, warn=first == 0)
-            size_factor = None if size_factors is None else torch.from_numpy(size_factors[rows[where]])
-            yield where, values, torch.from_numpy(x), size_factor
-
-    def _check_query_values(self, x: NDArray[np.float32], name: str, *, warn: bool) -> None:
-        """Refuse values the network cannot have seen; warn of what looks like another scale."""
-        if not np.isfinite(x).all():
-            msg = f"{name} holds NaN or infinite values."
-            raise ValueError(msg)
-        if self.nonnegative_ and (x < 0).any():
-            msg = (
-                f"{name} holds negative values (such as {x.min():g}), but the model was trained on values without any."
-            )
-            raise ValueError(msg)
-        is_integer = bool((x == np.rint(x)).all())
-        if warn and is_integer != self._is_count_model and x.any():
-            kinds = ("values that are not whole numbers", "counts")
-            msg = f"{name} looks like {kinds[is_integer]}, but the model was trained on {kinds[self._is_count_model]}."
-            warnings.warn(msg, UserWarning, stacklevel=settings.warnings_stacklevel)
 
 
 def _rows(adata: AnnData, indices: Sequence[int] | None) -> NDArray[np.intp]:

@@ -45,6 +45,9 @@ class AutoencoderModule(BaseModuleClass):
     counts_per_size_factor
         Library size that a size factor of 1 stands for. ``None`` if no size factors are given: the library
         size is then the cell's total count.
+    n_networks
+        Number of autoencoders, trained side by side on the same minibatches. With several, the layers of each go by
+        the name of the layer and the number of the network: ``"code/1"``, ``"code/2"``, ...
     """
 
     def __init__(
@@ -55,16 +58,28 @@ class AutoencoderModule(BaseModuleClass):
         dropout_rate: float = 0.0,
         likelihood: Literal["normal", "nb", "poisson"] = "normal",
         counts_per_size_factor: float | None = None,
+        n_networks: int = 1,
     ) -> None:
         super().__init__()
         self.likelihood = likelihood
-        self.autoencoder = Autoencoder(n_input, hidden, n_latent, dropout_rate)
+        self.networks = nn.ModuleList(Autoencoder(n_input, hidden, n_latent, dropout_rate) for _ in range(n_networks))
         if likelihood == "nb":
             self.log_inverse_dispersion = nn.Parameter(torch.zeros(n_input))
         self.register_buffer(
             "counts_per_size_factor",
             torch.tensor(float("nan") if counts_per_size_factor is None else counts_per_size_factor),
         )
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Names of the layers of a network, from the first hidden layer to the output."""
+        return self.networks[0].layer_names
+
+    def names_in_networks(self, layer: str) -> tuple[str, ...]:
+        """What a layer is called in each of the networks; the plain name where there is only one."""
+        if len(self.networks) == 1 or "/" in layer:
+            return (layer,)
+        return tuple(f"{layer}/{number}" for number in range(1, len(self.networks) + 1))
 
     def network_input(self, x: torch.Tensor, library: torch.Tensor) -> torch.Tensor:
         """What the first layer reads: the data themselves, or log1p CP10k of counts."""
@@ -96,16 +111,18 @@ class AutoencoderModule(BaseModuleClass):
 
     # forward() has moved the data; doing so once more in each part takes time on small panels
     def inference(self, x: torch.Tensor, size_factor: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-        """Encode: code ``z`` of shape ``[n_cells, n_latent]`` and library size."""
+        """Encode: code ``z`` of shape ``[n_networks, n_cells, n_latent]`` and library size."""
         library = self.library_size(x, size_factor)
-        return {"z": self.autoencoder(self.network_input(x, library), until="code"), "library": library}
+        inputs = self.network_input(x, library)
+        return {"z": torch.stack([network(inputs, until="code") for network in self.networks]), "library": library}
 
     def _get_generative_input(self, tensors: dict, inference_outputs: dict, **kwargs) -> dict:
         return inference_outputs
 
     def generative(self, z: torch.Tensor, library: torch.Tensor) -> dict[str, Distribution]:
-        """Decode: distribution ``px`` of the data."""
-        mean = self.mean(self.autoencoder(z, after="code"), library)
+        """Decode: distribution ``px`` of the data, of shape ``[n_networks, n_cells, n_input]``."""
+        output = torch.stack([network(code, after="code") for network, code in zip(self.networks, z, strict=True)])
+        mean = self.mean(output, library)
         if self.likelihood == "nb":
             return {"px": NegativeBinomial(mu=mean, theta=self.log_inverse_dispersion.exp(), validate_args=False)}
         if self.likelihood == "poisson":
@@ -113,13 +130,17 @@ class AutoencoderModule(BaseModuleClass):
         return {"px": Normal(mean, torch.ones_like(mean), validate_args=False)}
 
     def loss(self, tensors: dict, inference_outputs: dict, generative_outputs: dict) -> LossOutput:
-        """Negative log-likelihood per cell, its constant left out for the normal likelihood."""
+        """Negative log-likelihood per cell, its constant left out for the normal likelihood.
+
+        The loss is summed over networks, so that each has the gradient it would have alone; what is reported per cell is
+        their mean.
+        """
         x, px = tensors[REGISTRY_KEYS.X_KEY], generative_outputs["px"]
         if self.likelihood == "normal":
-            reconstruction = 0.5 * functional.mse_loss(px.loc, x, reduction="none").sum(dim=-1)
+            reconstruction = 0.5 * functional.mse_loss(px.loc, x.expand_as(px.loc), reduction="none").sum(dim=-1)
         else:
             reconstruction = -px.log_prob(x).sum(dim=-1)
-        return LossOutput(loss=reconstruction.mean(), reconstruction_loss=reconstruction)
+        return LossOutput(loss=reconstruction.mean(dim=1).sum(), reconstruction_loss=reconstruction.mean(dim=0))
 
     @torch.inference_mode()
     @auto_move_data
@@ -129,11 +150,16 @@ class AutoencoderModule(BaseModuleClass):
         size_factor: torch.Tensor | None,
         edits: Mapping[str, Callable[[torch.Tensor], torch.Tensor]],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Decoded means without and with edited activations, each of shape ``[n_cells, n_input]``."""
+        """Decoded means without and with edited activations, each of shape ``[n_networks, n_cells, n_input]``.
+
+        Networks none of whose layers are edited are left out, unless no network is edited.
+        """
         library = self.library_size(x, size_factor)
         inputs = self.network_input(x, library)
-        before = self.autoencoder(inputs)
-        after = self.autoencoder(inputs, edits=edits)
+        by_network = [self._edits_of(edits, number) for number in range(len(self.networks))]
+        used = [i for i, edits in enumerate(by_network) if edits] or range(len(self.networks))
+        before = torch.stack([self.networks[i](inputs) for i in used])
+        after = torch.stack([self.networks[i](inputs, edits=by_network[i]) for i in used]) if edits else before
         return self.mean(before, library), self.mean(after, library)
 
     @torch.inference_mode()
@@ -145,6 +171,16 @@ class AutoencoderModule(BaseModuleClass):
         layer: str,
         edits: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] | None = None,
     ) -> torch.Tensor:
-        """Activations of a layer, of shape ``[n_cells, n_neurons]``."""
+        """Activations of a layer, of shape ``[n_cells, n_neurons]``; of all networks side by side if none is named."""
         inputs = self.network_input(x, self.library_size(x, size_factor))
-        return self.autoencoder(inputs, until=layer, edits=edits)
+        name, _, number = layer.partition("/")
+        numbers = [int(number) - 1] if number else range(len(self.networks))
+        return torch.cat([self.networks[i](inputs, until=name, edits=self._edits_of(edits, i)) for i in numbers], dim=1)
+
+    def _edits_of(self, edits: Mapping[str, Callable] | None, number: int) -> dict[str, Callable]:
+        """The edits of one network, by the plain name of the layer."""
+        return {
+            name: edits[key]
+            for name in self.layer_names
+            if (key := self.names_in_networks(name)[number]) in (edits or {})
+        }

@@ -1,0 +1,253 @@
+"""Running cells through the network, with edits on the way: what the other parts of the model class stand on."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scvi import settings
+from scvi.utils import track
+
+from scvi_neuronedit.data import (
+    MatrixReader,
+    check_size_factors,
+    fingerprint_cells,
+    match_features,
+    select_cells,
+    unknown_name,
+)
+from scvi_neuronedit.edit import Edit, carry_counts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from scvi_neuronedit.data import Selection
+
+
+class ForwardMixin:
+    """Methods that select cells, read them in minibatches and run them through the network."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of the features and weights. Two models with the same one compute the same."""
+        digest = hashlib.sha256("\n".join(self.var_names_).encode())
+        for name, tensor in self.module.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @property
+    def _is_count_model(self) -> bool:
+        return self.module.likelihood != "normal"
+
+    def _setup_arg(self, name: str) -> str | None:
+        return self.registry["setup_args"][name]
+
+    def _checked_adata(self, adata: AnnData | None) -> AnnData:
+        """The AnnData to work on, after checking that the model can."""
+        if not self.is_trained_:
+            msg = "the model is not trained; call train() first."
+            raise RuntimeError(msg)
+        adata = self.adata if adata is None else adata
+        if adata is None:
+            msg = "the model was loaded without data: learning, and whatever is not given its own adata, needs adata."
+            raise ValueError(msg)
+        return adata
+
+    def _check_layer(self, layer: str) -> None:
+        names = [*self.module.layer_names]
+        if len(self.module.networks) > 1:
+            names += [name for layer in self.module.layer_names for name in self.module.names_in_networks(layer)]
+        if layer not in names:
+            raise ValueError(unknown_name("layer", layer, "the network", names))
+
+    def _check_edit(self, edit: Edit) -> None:
+        if not isinstance(edit, Edit):
+            msg = f"edit is a {type(edit).__name__}; it must be an Edit, as learn_edit returns."
+            raise TypeError(msg)
+        if edit.model != self.fingerprint:
+            msg = (
+                f"edit was learnt by another model, or before this one was trained further (the edit's model is "
+                f"{edit.model!r}, this one {self.fingerprint!r}); learn it again."
+            )
+            raise ValueError(msg)
+
+    def _select(self, adata: AnnData, selection: Selection, argument: str) -> NDArray[np.bool_]:
+        return select_cells(adata, selection, argument=argument, condition_key=self._setup_arg("condition_key"))
+
+    def _query(self, adata: AnnData, edit: Edit, query: Selection | None) -> NDArray[np.bool_]:
+        """Mask of the cells to edit; without a query, of the source cells the edit was not learnt on."""
+        if query is not None:
+            return self._select(adata, query, "query")
+        if "selection_source" not in edit.info:
+            msg = "query must be given: this edit does not know which cells it was learnt on."
+            raise ValueError(msg)
+        source = self._select(adata, edit.info["selection_source"], "source of the edit")
+        if "labels" in edit.info and edit.info["cells"] == fingerprint_cells(adata):
+            learnt_on = adata.obs[edit.info["match_key"]].astype(str).isin(edit.info["labels"]).to_numpy()
+            if (source & ~learnt_on).any():
+                return source & ~learnt_on
+        return source
+
+    def _minibatches(
+        self, adata: AnnData, rows: NDArray[np.intp], batch_size: int | None, *, silent: bool
+    ) -> Iterator[tuple[slice, NDArray[np.float32], torch.Tensor, torch.Tensor | None]]:
+        """Where among ``rows``, the rows of the layer, and the network's input, minibatch by minibatch."""
+        reader = MatrixReader(adata, self._setup_arg("layer"))
+        columns = match_features(adata, self.var_names_)
+        size_factor_key = self._setup_arg("size_factor_key")
+        size_factors = None
+        if size_factor_key is not None and self._is_count_model:
+            check_size_factors(adata, size_factor_key)
+            size_factors = adata.obs[size_factor_key].to_numpy(dtype=np.float32)[:, None]
+        batch_size = batch_size or settings.batch_size
+        for first in track(range(0, len(rows), batch_size), description="Cells", disable=silent):
+            where = slice(first, first + batch_size)
+            values = reader(rows[where])
+            x = values[:, columns]
+            if adata is not self.adata:
+                self._check_query_values(x, reader.name, warn=first == 0)
+            size_factor = None if size_factors is None else torch.from_numpy(size_factors[rows[where]])
+            yield where, values, torch.from_numpy(x), size_factor
+
+    def _check_query_values(self, x: NDArray[np.float32], name: str, *, warn: bool) -> None:
+        """Refuse values the network cannot have seen; warn of what looks like another scale."""
+        if not np.isfinite(x).all():
+            msg = f"{name} holds NaN or infinite values."
+            raise ValueError(msg)
+        if self.nonnegative_ and (x < 0).any():
+            msg = (
+                f"{name} holds negative values (such as {x.min():g}), but the model was trained on values without any."
+            )
+            raise ValueError(msg)
+        is_integer = bool((x == np.rint(x)).all())
+        if warn and is_integer != self._is_count_model and x.any():
+            kinds = ("values that are not whole numbers", "counts")
+            msg = f"{name} looks like {kinds[is_integer]}, but the model was trained on {kinds[self._is_count_model]}."
+            warnings.warn(msg, UserWarning, stacklevel=settings.warnings_stacklevel)
+
+    def _activations(
+        self,
+        adata: AnnData,
+        rows: NDArray[np.intp],
+        layer: str,
+        edit: Edit | None = None,
+        *,
+        batch_size: int | None = None,
+        silent: bool = True,
+    ) -> NDArray[np.float32]:
+        """Activations of a layer, with the edits of the layers before it (and its own)."""
+        edits = {} if edit is None else {name: partial(edit, layer=name) for name in edit.layers}
+        if not len(rows):
+            return self._activations(adata, np.array([0]), layer)[:0]
+        activations = [
+            self.module.activations(x, size_factor, layer, edits).cpu().numpy()
+            for _, _, x, size_factor in self._minibatches(adata, rows, batch_size, silent=silent)
+        ]
+        return np.concatenate(activations)
+
+    def _states(
+        self,
+        adata: AnnData,
+        rows: NDArray[np.intp],
+        layer: str,
+        edit: Edit | None = None,
+        *,
+        batch_size: int | None = None,
+    ) -> NDArray[np.float32]:
+        """What is edited at a layer: its activations, or at the output the expression, residual included."""
+        if not self._edits_expression(layer):
+            return self._activations(adata, rows, layer, edit, batch_size=batch_size)
+        return self._expression(adata, rows, edit, batch_size=batch_size)
+
+    def _expression(
+        self, adata: AnnData, rows: NDArray[np.intp], edit: Edit | None = None, *, batch_size: int | None = None
+    ) -> NDArray[np.float32]:
+        """Expression of the model's features, edited or as it is."""
+        edit, rng = edit or Edit(()), np.random.default_rng(0)
+        minibatches = self._minibatches(adata, rows, batch_size, silent=True)
+        return np.concatenate([self._edited(edit, x, size_factor, rng) for _, _, x, size_factor in minibatches])
+
+    def _comparable(
+        self, adata: AnnData, rows: NDArray[np.intp], edit: Edit | None = None, *, batch_size: int | None = None
+    ) -> NDArray[np.float32]:
+        """The same on a scale on which cells can be compared: counts as log1p of counts per 10,000."""
+        x = self._expression(adata, rows, edit, batch_size=batch_size)
+        return np.log1p(x / x.sum(axis=1, keepdims=True).clip(min=1) * 1e4) if self._is_count_model else x
+
+    def _edits_expression(self, layer: str) -> bool:
+        return layer == "output" and not self._is_count_model
+
+    def _edited(
+        self,
+        edit: Edit,
+        x: torch.Tensor,
+        size_factor: torch.Tensor | None,
+        rng: np.random.Generator,
+        *,
+        keep_residual: bool = True,
+    ) -> NDArray[np.float32]:
+        """Edited expression of a minibatch, of the shape of ``x``: the mean over the networks that are edited."""
+        edits = {layer: partial(edit, layer=layer) for layer in edit.layers if not self._edits_expression(layer)}
+        if keep_residual and not edits:
+            edited = x.numpy()
+        else:
+            before, after = (mean.mean(dim=0).cpu().numpy() for mean in self.module.edit(x, size_factor, edits))
+            if not keep_residual:
+                edited = after
+            elif self._is_count_model:
+                edited = carry_counts(x.numpy(), before, after, rng, self.module.inverse_dispersion())
+            else:
+                edited = x.numpy() + (after - before)
+            edited = edited.clip(min=0) if self.nonnegative_ else edited
+        if "output" in edit.layers and self._edits_expression("output"):
+            edited = edit(edited, "output")
+            edited = edited.clip(min=0) if self.nonnegative_ else edited
+        return edited
+
+    def _edited_minibatches(
+        self,
+        edit: Edit,
+        adata: AnnData,
+        rows: NDArray[np.intp],
+        keep_residual: bool,
+        random_state: int,
+        batch_size: int | None,
+        silent: bool,
+    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Where among ``rows``, and the edited rows of the layer, minibatch by minibatch."""
+        columns = match_features(adata, self.var_names_)
+        rng = np.random.default_rng(random_state)
+        for where, values, x, size_factor in self._minibatches(adata, rows, batch_size, silent=silent):
+            values[:, columns] = self._edited(edit, x, size_factor, rng, keep_residual=keep_residual)
+            yield where, values
+
+    def _std_of(
+        self,
+        edits: Sequence[Edit],
+        adata: AnnData,
+        rows: NDArray[np.intp],
+        keep_residual: bool,
+        random_state: int,
+        batch_size: int | None,
+    ) -> NDArray[np.float32]:
+        """Standard deviation of every predicted value over edits, of the shape of ``adata``; 0 outside ``rows``."""
+        std = np.zeros(adata.shape, dtype=np.float32)
+        columns = match_features(adata, self.var_names_)
+        for where, values, x, size_factor in self._minibatches(adata, rows, batch_size, silent=True):
+            predictions = [
+                # the same positions of counts for all, lest they count as a difference
+                self._edited(edit, x, size_factor, np.random.default_rng(random_state), keep_residual=keep_residual)
+                for edit in edits
+            ]
+            values[:] = 0
+            values[:, columns] = np.std(predictions, axis=0, ddof=1)
+            std[rows[where]] = values
+        return std
