@@ -1,5 +1,6 @@
 """Cell selection, reading and writing of AnnData."""
 
+from scvi_neuronedit.data._controls import Controls, check_reference, find_controls
 from scvi_neuronedit.data._layers import RECORD_KEY, assemble, check_layer_is_free, record_layer
 from scvi_neuronedit.data._matrix import (
     MatrixReader,
@@ -17,6 +18,7 @@ from scvi_neuronedit.data._selection import Selection, describe_selection, selec
 
 __all__ = [
     "RECORD_KEY",
+    "Controls",
     "MatrixReader",
     "Populations",
     "Selection",
@@ -25,9 +27,11 @@ __all__ = [
     "check_layer_is_free",
     "check_likelihood",
     "check_obs_column",
+    "check_reference",
     "check_size_factors",
     "check_unique_features",
     "describe_selection",
+    "find_controls",
     "fingerprint_cells",
     "listed",
     "match_features",
