@@ -1,5 +1,8 @@
-"""Cell selection, reading and writing of AnnData."""
+"""Cell selection, reading and writing of AnnData and of FCS files."""
 
+from scvi_neuronedit.data._arcsinh import arcsinh, inverse_arcsinh
+from scvi_neuronedit.data._fcs_read import read_fcs, select_markers
+from scvi_neuronedit.data._fcs_write import write_fcs
 from scvi_neuronedit.data._layers import RECORD_KEY, assemble, check_layer_is_free, record_layer
 from scvi_neuronedit.data._matrix import (
     MatrixReader,
@@ -21,6 +24,7 @@ __all__ = [
     "Populations",
     "Selection",
     "ValueSummary",
+    "arcsinh",
     "assemble",
     "check_layer_is_free",
     "check_likelihood",
@@ -29,13 +33,17 @@ __all__ = [
     "check_unique_features",
     "describe_selection",
     "fingerprint_cells",
+    "inverse_arcsinh",
     "listed",
     "match_features",
+    "read_fcs",
     "record_layer",
     "select_cells",
+    "select_markers",
     "select_populations",
     "storable_selection",
     "summarize_values",
     "unknown_name",
     "use_csr_matrix",
+    "write_fcs",
 ]
