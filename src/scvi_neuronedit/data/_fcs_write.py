@@ -14,6 +14,7 @@ from scvi_neuronedit.data._arcsinh import inverse_arcsinh
 from scvi_neuronedit.data._fcs_read import FCS_KEY
 from scvi_neuronedit.data._matrix import MatrixReader
 from scvi_neuronedit.data._names import listed, unknown_name
+from scvi_neuronedit.data._obs import check_obs_column
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -66,8 +67,7 @@ def write_fcs(
     """
     if scale not in ("arcsinh", "raw", None):
         raise ValueError(unknown_name("scale", scale, "the scales", ("arcsinh", "raw")))
-    if sample_key not in adata.obs:
-        raise KeyError(unknown_name("sample_key", sample_key, "adata.obs", adata.obs.columns))
+    check_obs_column(adata, "sample_key", sample_key)
     reader = MatrixReader(adata, layer)
     if scale is None:
         scale = "raw" if layer in (None, "raw") else "arcsinh"
