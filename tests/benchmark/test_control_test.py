@@ -23,7 +23,7 @@ from scvi_neuronedit.benchmark import (
 from scvi_neuronedit.metrics import feature_emd
 
 KEYS = {"batch_key": "batch", "control_key": "control"}
-CLOSER = {"accelerator": "cpu", "enable_progress_bar": False}
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_every_task_is_run_and_scored(cells):
     assert first.loc["quantile per marker", "preserved"] == pytest.approx(1.5, abs=0.1)  # the true stretch
     table = summarize_control_test(results)
     assert list(table.index) == ["none", "mean shift", "quantile per marker", CEILING]
-    assert table["emd"].is_monotonic_decreasing or table.loc[CEILING, "emd"] < 0.4
+    assert table["emd"].is_monotonic_decreasing
     assert table.loc["quantile per marker", "change"] == pytest.approx(
         table.loc["quantile per marker", "emd"] / table.loc["none", "emd"] - 1
     )
@@ -79,19 +79,12 @@ def test_every_task_is_run_and_scored(cells):
 def test_the_truth_is_taken_out_unless_a_method_needs_it(cells):
     seen = []
 
-    def look(name, sees_truth):
-        method = NoCorrection(name, sees_truth)
-        return type(
-            "Look",
-            (),
-            {
-                "name": name,
-                "sees_truth": sees_truth,
-                "__call__": lambda self, t: seen.append((sees_truth, t)) or method(t),
-            },
-        )()
+    class Look(NoCorrection):
+        def __call__(self, task):
+            seen.append((self.sees_truth, task))
+            return task.x
 
-    run_control_test(cells, [look("blind", False), look("joint", True)], **KEYS)
+    run_control_test(cells, [Look("blind"), Look("joint", sees_truth=True)], **KEYS)
     assert len(seen) == 8
     for sees_truth, task in seen:
         test = ({"1", "2"} - {task.control}).pop()
@@ -173,8 +166,9 @@ def test_combat_puts_both_batches_on_one_scale(task):
     assert feature_emd(task.x[task.cells("a", "2")], task.x[task.cells("b", "2")]).mean() > 2
 
 
+@pytest.mark.filterwarnings("ignore:The number of training batches")
 def test_cytovi_decodes_to_the_scale_of_the_reference(task):
-    method = CytoVI(train={"max_epochs": 3, **CLOSER})
+    method = CytoVI(train={"max_epochs": 3, **QUIET})
     source, _ = corrected(task, method)
     trained = method._trained[1]
     assert np.isfinite(source).all()
@@ -207,7 +201,7 @@ def test_neuron_edit_learns_from_the_control(task):
     method = NeuronEditCorrection(
         edit={"method": "percentile", "layers": ("code", "output")},
         model={"hidden": (16,), "n_latent": 4},
-        train={"max_epochs": 20, **CLOSER},
+        train={"max_epochs": 20, **QUIET},
     )
     source, target = corrected(task, method)
     assert feature_emd(source, target).mean() < 0.4
