@@ -4,7 +4,9 @@
 
 The file holds raw intensities in X, which are brought to arcsinh(x / 5), and the columns batch and control in obs.
 Without --data it is looked for in the folder named by NEURONEDIT_DATA. Every ordered pair of batches and both roles of
-the controls are run. harmonypy and cytonormpy are left out where they are not installed.
+the controls are run. harmonypy and cytonormpy are left out where they are not installed; cytonormpy 1.0.2 asks for flowio 1.3, but runs
+with the newer one of this package if it is installed with --no-deps beside what else it needs (flowsom, minisom,
+consensusclustering, kneed, pytometry, readfcs, flowutils, loguru).
 """
 
 from __future__ import annotations

@@ -134,6 +134,10 @@ def summarize_control_test(results: pd.DataFrame) -> pd.DataFrame:
     ----------
     results
         As :func:`run_control_test` returns them.
+
+    Returns
+    -------
+    A row for each method; ``change`` is that of ``emd`` from the first method, as a share.
     """
     scores = ["emd", "emd_own", "emd_max", "edist", "ecorr", "worse", "preserved", "seconds"]
     by_method = results.groupby("method", sort=False)
