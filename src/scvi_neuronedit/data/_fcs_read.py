@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,7 +25,6 @@ from scvi_neuronedit.data._names import listed, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from os import PathLike
 
     from numpy.typing import NDArray
 
@@ -172,7 +172,7 @@ def select_markers(adata: AnnData, markers: Sequence[str] | None = None) -> AnnD
 def _find_files(path: str | PathLike | Sequence | Mapping) -> dict[str, Path]:
     if isinstance(path, Mapping):
         files = {str(name): Path(file) for name, file in path.items()}
-    elif isinstance(path, list | tuple):
+    elif not isinstance(path, str | PathLike):
         files = _by_stem([Path(file) for file in path])
     elif Path(path).is_dir():
         found = sorted(f for f in Path(path).iterdir() if f.suffix.lower() == ".fcs" and not f.name.startswith("."))
