@@ -1,6 +1,9 @@
-"""Cell selection, reading and writing of AnnData."""
+"""Cell selection, reading and writing of AnnData and of FCS files."""
 
+from scvi_neuronedit.data._arcsinh import arcsinh, inverse_arcsinh
 from scvi_neuronedit.data._controls import Controls, check_reference, find_controls
+from scvi_neuronedit.data._fcs_read import read_fcs, select_markers
+from scvi_neuronedit.data._fcs_write import write_fcs
 from scvi_neuronedit.data._layers import RECORD_KEY, assemble, check_layer_is_free, record_layer
 from scvi_neuronedit.data._matrix import (
     MatrixReader,
@@ -23,6 +26,7 @@ __all__ = [
     "Populations",
     "Selection",
     "ValueSummary",
+    "arcsinh",
     "assemble",
     "check_layer_is_free",
     "check_likelihood",
@@ -33,13 +37,17 @@ __all__ = [
     "describe_selection",
     "find_controls",
     "fingerprint_cells",
+    "inverse_arcsinh",
     "listed",
     "match_features",
+    "read_fcs",
     "record_layer",
     "select_cells",
+    "select_markers",
     "select_populations",
     "storable_selection",
     "summarize_values",
     "unknown_name",
     "use_csr_matrix",
+    "write_fcs",
 ]
