@@ -210,7 +210,7 @@ def test_counts_stay_counts(counts):
     counts.X = x
     NeuronEdit.setup_anndata(counts, batch_key="batch")
     model = NeuronEdit(counts, n_latent=6, hidden=(32,), likelihood="nb")
-    model.train(max_epochs=150, accelerator="cpu", enable_progress_bar=False)
+    model.train(max_epochs=80, accelerator="cpu", enable_progress_bar=False)
     model.correct_batch("b1", {"cell_type": "type_1"}, counts)
     corrected = counts.layers["corrected"]
     assert (corrected == np.rint(corrected)).all()
