@@ -13,7 +13,9 @@ from scvi_neuronedit.data._matrix import (
 from scvi_neuronedit.data._names import listed, unknown_name
 from scvi_neuronedit.data._obs import check_obs_column, check_size_factors
 from scvi_neuronedit.data._populations import Populations, fingerprint_cells, select_populations
+from scvi_neuronedit.data._priors import match_prior
 from scvi_neuronedit.data._selection import Selection, describe_selection, select_cells, storable_selection
+from scvi_neuronedit.data._trajectories import trajectories_in_order
 
 __all__ = [
     "RECORD_KEY",
@@ -31,11 +33,13 @@ __all__ = [
     "fingerprint_cells",
     "listed",
     "match_features",
+    "match_prior",
     "record_layer",
     "select_cells",
     "select_populations",
     "storable_selection",
     "summarize_values",
+    "trajectories_in_order",
     "unknown_name",
     "use_csr_matrix",
 ]

@@ -13,7 +13,7 @@ from torch import nn
 from torch.distributions import Normal
 from torch.nn import functional
 
-from scvi_neuronedit.nn import Autoencoder
+from scvi_neuronedit.nn import Autoencoder, KeepsMasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ _CP10K = 1e4
 _MIN_MEAN = 1e-8
 
 
-class AutoencoderModule(BaseModuleClass):
+class AutoencoderModule(KeepsMasks, BaseModuleClass):
     """Autoencoder trained by reconstruction alone; condition and batch are never its input.
 
     With a count likelihood the network reads ``log1p`` of counts per 10,000 and its output passes through a softmax
