@@ -161,7 +161,7 @@ def _check_equation(gene: str, text: str, code: str) -> None:
         if isinstance(node, ast.Subscript):  # y[row], as put in for a gene
             continue
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "fAct":
-            if len(node.args) != 3 or not isinstance(node.args[0], ast.Subscript):
+            if len(node.args) != 3 or not isinstance(node.args[0], ast.Subscript | ast.Name):
                 msg = f"the equation of {gene!r} calls fAct with something else than (gene, EC50, n): {text!r}."
                 raise ValueError(msg)
             pending += node.args

@@ -144,7 +144,9 @@ def read_trajectories(path: str | PathLike, genes: Sequence[str]) -> AnnData:
         msg = f"{path} holds {n_genes} genes, but {len(genes)} names are given as genes."
         raise ValueError(msg)
     if len(table) != 1 + n_trajectories * (n_genes + 1):
-        msg = f"{path} has {len(table)} lines; {n_trajectories} trajectories of {n_genes} genes and a line of times need "
+        msg = (
+            f"{path} has {len(table)} lines; {n_trajectories} trajectories of {n_genes} genes and a line of times need "
+        )
         msg += f"{1 + n_trajectories * (n_genes + 1)}."
         raise ValueError(msg)
     blocks = table[1:].reshape(n_trajectories, n_genes + 1, -1)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from scvi_neuronedit.train import DASHPruning
 
 CONDITION_KEY = "condition"
 
@@ -191,6 +192,7 @@ class NeuronEdit(
         batch_size: int = 128,
         train_size: float | None = None,
         early_stopping: bool = False,
+        pruning: DASHPruning | None = None,
         **kwargs,
     ) -> None:
         """Train the autoencoder on the registered cells with the trainer of scvi-tools.
@@ -207,6 +209,8 @@ class NeuronEdit(
             ``check_val_every_n_epoch`` makes use of the others.
         early_stopping
             Whether to stop when the loss of the cells not trained on no longer improves.
+        pruning
+            Schedule by which weights are removed; the cells not trained on decide which model is kept.
         **kwargs
             As in scvi-tools: ``accelerator``, ``devices``, ``validation_size``, ``datasplitter_kwargs``,
             ``plan_kwargs``, and all arguments of :class:`scvi.train.Trainer`.
@@ -221,6 +225,8 @@ class NeuronEdit(
             max_epochs = _default_max_epochs(self.adata.n_obs)
         keys = [REGISTRY_KEYS.X_KEY] + [SIZE_FACTOR_KEY] * (self._setup_arg("size_factor_key") is not None)
         loader = {"data_and_attributes": keys, **kwargs.pop("datasplitter_kwargs", {})}
+        if pruning is not None:
+            kwargs |= {"callbacks": [*kwargs.get("callbacks", []), pruning], "check_val_every_n_epoch": 1}
         if train_size is None:
             validates = early_stopping or kwargs.get("check_val_every_n_epoch") is not None
             train_size = 0.9 if validates or kwargs.get("validation_size") is not None else 1.0

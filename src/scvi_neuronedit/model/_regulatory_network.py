@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 
 class RegulatoryNetworkMixin:
@@ -22,7 +22,7 @@ class RegulatoryNetworkMixin:
     def get_regulatory_network(self, *, min_effect: float = 0.0) -> pd.DataFrame:
         r"""Edges that the weights left stand for.
 
-        The effect of a gene on another is :math:`\\mathrm{ReLU}(\\upsilon) \\odot (U_\\Sigma W_\\Sigma + U_\\Pi W_\\Pi)`
+        The effect of a gene on another is :math:`\mathrm{ReLU}(\upsilon) \odot (U_\Sigma W_\Sigma + U_\Pi W_\Pi)`
         (appendix B.10.4 of arXiv 2403.04805). A pruned model has an edge wherever a path of weights is left.
 
         Parameters
@@ -80,15 +80,13 @@ class RegulatoryNetworkMixin:
         held in ``X``, without in ``layers["unperturbed"]``, and the difference in ``layers["change"]``.
         ``uns["perturbation"]`` names the genes and values.
         """
-        from scvi_neuronedit.model._regulatory_ode import _checked_times
-
         self._check_is_ready(None, needs_data=start is None or times is None)
         held = self._held(gene, value)
         if start is None or times is None:
             values, data_times, trajectories = self._read(self.adata)
             start = np.stack([values[rows[0]] for rows in trajectories]) if start is None else start
             times = data_times[max(trajectories, key=len)] if times is None else times
-        start, times = self._checked_starts(start), _checked_times(times)
+        start, times = self._checked_starts(start), checked_times(times)
         at = np.tile(times, (len(start), 1))
         unperturbed = self._as_adata(self._roll_out(start, at), times)
         start = start.copy()
@@ -117,3 +115,12 @@ class RegulatoryNetworkMixin:
                 msg = f"value={level} for gene {name!r}; it must be a finite number."
                 raise ValueError(msg)
         return held
+
+
+def checked_times(times: Sequence[float] | None) -> NDArray[np.float64]:
+    """Times to predict from a start, checked."""
+    times = np.asarray([] if times is None else times, dtype=float)
+    if times.ndim != 1 or len(times) < 2 or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
+        msg = f"times={times.tolist()}; with start give at least two times, each larger than the one before."
+        raise ValueError(msg)
+    return times

@@ -27,7 +27,7 @@ from scvi_neuronedit.data import (
     unknown_name,
     use_csr_matrix,
 )
-from scvi_neuronedit.model._regulatory_network import RegulatoryNetworkMixin
+from scvi_neuronedit.model._regulatory_network import RegulatoryNetworkMixin, checked_times
 from scvi_neuronedit.module import RegulatoryODEModule
 from scvi_neuronedit.nn import SOLVERS
 from scvi_neuronedit.train import PairSplitter, RegulatoryTrainingPlan
@@ -269,7 +269,7 @@ class RegulatoryODE(RegulatoryNetworkMixin, UnsupervisedTrainingMixin, BaseModel
             if layer_added is not None or adata is not None:
                 msg = "adata and layer_added are for trajectories of data; with start the prediction is returned."
                 raise ValueError(msg)
-            starts, times = self._checked_starts(start), _checked_times(times)
+            starts, times = self._checked_starts(start), checked_times(times)
             values = self._roll_out(starts, np.tile(times, (len(starts), 1)))
             return self._as_adata(values, times)
         if times is not None:
@@ -401,11 +401,3 @@ class RegulatoryODE(RegulatoryNetworkMixin, UnsupervisedTrainingMixin, BaseModel
         matrix[:, match_features(adata, self.var_names_)] = values
         adata.layers[layer] = matrix
         record_layer(adata, layer, {**record, "layer": self._setup_arg("layer") or "X", **self.module.solving})
-
-
-def _checked_times(times: Sequence[float] | None) -> NDArray[np.float64]:
-    times = np.asarray([] if times is None else times, dtype=float)
-    if times.ndim != 1 or len(times) < 2 or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
-        msg = f"times={times.tolist()}; with start give at least two times, each larger than the one before."
-        raise ValueError(msg)
-    return times

@@ -127,7 +127,9 @@ class WeightChain:
     def __post_init__(self) -> None:
         for first, second in pairwise(self.layers):
             if first.out_features != second.in_features:
-                msg = f"layers do not follow each other: {first.out_features} outputs, then {second.in_features} inputs."
+                msg = (
+                    f"layers do not follow each other: {first.out_features} outputs, then {second.in_features} inputs."
+                )
                 raise ValueError(msg)
         n_in, n_out = self.layers[0].in_features, self.layers[-1].out_features
         self._check("prior", self.prior, (n_out, n_in))

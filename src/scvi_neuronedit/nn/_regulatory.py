@@ -55,7 +55,7 @@ class RegulatoryDynamics(nn.Module):
         self.combine_products = nn.Linear(n_hidden, n_genes, bias=False)
         self.gene_multipliers = nn.Parameter(torch.rand(n_genes))
         for layer in (self.sums, self.products):
-            nn.init.sparse_(layer.weight, sparsity=0.95, std=0.05)
+            nn.init.sparse_(layer.weight, sparsity=min(0.95, (n_hidden - 1.5) / n_hidden), std=0.05)
         for layer in (self.combine_sums, self.combine_products):
             nn.init.orthogonal_(layer.weight, gain=nn.init.calculate_gain("sigmoid"))
 
@@ -212,9 +212,10 @@ def integrate(
 
 
 def _not_converged(solver: str, duration: torch.Tensor, reason: str) -> str:
+    other = "dopri5" if solver in _FIXED_STEPS else "rk4"
     return (
         f"the solver {solver!r} did not converge over a duration of up to {float(duration.max()):g} "
         f"({reason.splitlines()[0][:80]}). Scale expression to between 0 and 1 and time to a few units between "
         "neighbouring points; if that is so, train again with a lower learning rate (plan_kwargs={'lr': ...}), or make "
-        "the model with another solver (solver='rk4') or a larger tolerance."
+        f"the model with another solver (solver={other!r}) or a larger tolerance."
     )

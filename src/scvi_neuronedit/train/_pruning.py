@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from lightning.pytorch import LightningModule, Trainer
 
-_MONITOR = "validation_loss"
-
 
 class DASHPruning(Callback):
     """Removes weights in steps while the model trains, and keeps the model of the best epoch.
@@ -139,6 +137,9 @@ class DASHPruning(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find out what there is to prune, and whether the schedule can do it."""
+        if trainer.datamodule is not None and not trainer.datamodule.val_dataloader():
+            msg = "DASHPruning chooses the model by its validation loss, but nothing is validated; pass train_size=0.9."
+            raise ValueError(msg)
         self._forget()
         self._chains = self._find_chains(pl_module.module)
         self._lambdas = [self._lambdas_of(chain) for chain in self._chains]
@@ -176,10 +177,11 @@ class DASHPruning(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the sparsity, remember the best model, stop if it has not become better for long."""
-        if _MONITOR not in trainer.callback_metrics:
-            msg = "DASHPruning chooses the model by its validation loss, but nothing is validated; pass train_size=0.9."
-            raise ValueError(msg)
-        loss, epoch, sparsity = float(trainer.callback_metrics[_MONITOR]), trainer.current_epoch + 1, self.sparsity
+        loss, epoch, sparsity = (
+            float(trainer.callback_metrics["validation_loss"]),
+            trainer.current_epoch + 1,
+            self.sparsity,
+        )
         pl_module.log("sparsity", sparsity, on_step=False, on_epoch=True)
         if loss < self.best_loss:
             self.best_epoch, self.best_loss, self.best_sparsity = epoch, loss, sparsity
@@ -211,7 +213,9 @@ class DASHPruning(Callback):
         if isinstance(self.lambdas, int | float):
             return (float(self.lambdas),) * len(chain.layers)
         if len(self.lambdas) != len(chain.layers):
-            msg = f"lambdas={self.lambdas} has {len(self.lambdas)} numbers, but the chain has {len(chain.layers)} layers."
+            msg = (
+                f"lambdas={self.lambdas} has {len(self.lambdas)} numbers, but the chain has {len(chain.layers)} layers."
+            )
             raise ValueError(msg)
         return self.lambdas
 

@@ -140,7 +140,9 @@ class RegulatoryTrainingPlan(EpochTrainingPlan):
 
 def _check_sizes(train_size: float, validation_size: float) -> None:
     if not 0 < train_size <= 1 or not 0 <= validation_size <= 1 - train_size + 1e-9:
-        msg = f"train_size={train_size}, validation_size={validation_size}; they must be shares with a sum of at most 1."
+        msg = (
+            f"train_size={train_size}, validation_size={validation_size}; they must be shares with a sum of at most 1."
+        )
         raise ValueError(msg)
 
 
