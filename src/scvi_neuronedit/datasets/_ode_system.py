@@ -24,14 +24,14 @@ _ALLOWED = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Add, ast.Sub, ast.Mult, 
 
 @dataclass(frozen=True)
 class ODESystem:
-    """A regulatory network as one differential equation for each gene.
+    r"""A regulatory network as one differential equation for each gene.
 
     Parameters
     ----------
     equations
         For each gene the right-hand side of its equation, or ``"input gene"`` for one that stays constant. An equation
         is made of numbers, ``+ - * /``, names of genes and ``fAct(gene, EC50, n)``, the activation
-        :math:`B x^n / (B - 1 + x^n)` with :math:`B = (EC50^n - 1) / (2\\,EC50^n - 1)`, which is one half at ``EC50`` and
+        :math:`B x^n / (B - 1 + x^n)` with :math:`B = (EC50^n - 1) / (2\,EC50^n - 1)`, which is one half at ``EC50`` and
         1 at 1.
     """
 
