@@ -110,7 +110,7 @@ def test_an_autoencoder_is_pruned_by_size(adata):
     NeuronEdit.setup_anndata(adata)
     model = NeuronEdit(adata, n_latent=4, hidden=(16,))
     model.train(4, pruning=DASHPruning(0, start=2, first=0.6), **QUIET)
-    for layer in model.module.autoencoder.layers.values():
+    for layer in model.module.networks[0].layers.values():
         assert (layer[0].weight_mask == 0).float().mean() == pytest.approx(0.6, abs=0.01)
 
 
@@ -118,13 +118,13 @@ def test_a_pruned_autoencoder_stays_pruned(adata, tmp_path):
     NeuronEdit.setup_anndata(adata)
     model = NeuronEdit(adata, n_latent=4, hidden=(16,))
     model.train(4, pruning=DASHPruning(0, start=2, first=0.6), **QUIET)
-    zero = model.module.autoencoder.layers["code"][0].weight_mask == 0
+    zero = model.module.networks[0].layers["code"][0].weight_mask == 0
     model.save(tmp_path / "model")
     loaded = NeuronEdit.load(tmp_path / "model", adata, accelerator="cpu")
     assert loaded.fingerprint == model.fingerprint
     np.testing.assert_array_equal(loaded.get_latent_representation(), model.get_latent_representation())
     loaded.train(2, **QUIET)
-    weight = loaded.module.autoencoder.layers["code"][0]
+    weight = loaded.module.networks[0].layers["code"][0]
     assert torch.equal((weight.weight_orig * weight.weight_mask) == 0, zero)
 
 
@@ -135,10 +135,10 @@ def test_own_chains(adata):
     prior[:, :30] = 1
 
     def chains(module):
-        return [WeightChain((module.autoencoder.layers["encoder_1"][0],), prior)]
+        return [WeightChain((module.networks[0].layers["encoder_1"][0],), prior)]
 
     model.train(3, pruning=DASHPruning(1.0, start=1, first=0.8, every=None, chains=chains), **QUIET)
-    layers = model.module.autoencoder.layers
+    layers = model.module.networks[0].layers
     assert torch.equal(layers["encoder_1"][0].weight_mask, prior)
     assert not hasattr(layers["code"][0], "weight_mask")
 
