@@ -1,5 +1,6 @@
 """Cell selection, reading and writing of AnnData."""
 
+from scvi_neuronedit.data._gene_sets import match_gene_sets, read_gmt
 from scvi_neuronedit.data._layers import RECORD_KEY, assemble, check_layer_is_free, record_layer
 from scvi_neuronedit.data._matrix import (
     MatrixReader,
@@ -33,7 +34,9 @@ __all__ = [
     "fingerprint_cells",
     "listed",
     "match_features",
+    "match_gene_sets",
     "match_prior",
+    "read_gmt",
     "record_layer",
     "select_cells",
     "select_populations",

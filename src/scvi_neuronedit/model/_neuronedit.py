@@ -19,6 +19,7 @@ from scvi_neuronedit.data import (
     check_obs_column,
     check_size_factors,
     check_unique_features,
+    match_gene_sets,
     summarize_values,
     unknown_name,
     use_csr_matrix,
@@ -26,13 +27,15 @@ from scvi_neuronedit.data import (
 from scvi_neuronedit.model._editing import EditingMixin
 from scvi_neuronedit.model._effect import EffectMixin
 from scvi_neuronedit.model._forward import ForwardMixin
+from scvi_neuronedit.model._programs import ProgramsMixin, check_program_layer
 from scvi_neuronedit.model._resampling import ResamplingMixin
 from scvi_neuronedit.model._support import SupportMixin
-from scvi_neuronedit.module import LIKELIHOODS, SIZE_FACTOR_KEY, AutoencoderModule
+from scvi_neuronedit.module import LIKELIHOODS, SIZE_FACTOR_KEY, AutoencoderModule, GenePrograms
 from scvi_neuronedit.train import EpochTrainingPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from os import PathLike
 
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -46,6 +49,7 @@ class NeuronEdit(
     EditingMixin,
     SupportMixin,
     EffectMixin,
+    ProgramsMixin,
     ResamplingMixin,
     ForwardMixin,
     UnsupervisedTrainingMixin,
@@ -73,6 +77,11 @@ class NeuronEdit(
     n_networks
         Number of autoencoders, trained side by side. Every network is edited; the prediction is the mean over them, and
         their spread is part of the uncertainty. Each costs as much again.
+    gene_programs
+        Gene sets, by name or as a GMT file, that the first neurons of ``program_layer`` are to stand for. Train with
+        ``pruning`` to remove what does not belong to them; the other neurons stay free.
+    program_layer
+        The first layer, which reads the genes, or the last before the output, which is read by them.
     registry
         Registry of a saved model, used to load it without data.
 
@@ -95,6 +104,8 @@ class NeuronEdit(
         dropout_rate: float = 0.0,
         likelihood: Literal["normal", "nb", "poisson"] = "normal",
         n_networks: int = 1,
+        gene_programs: Mapping[str, Sequence[str]] | str | PathLike | None = None,
+        program_layer: str = "encoder_1",
         registry: dict | None = None,
     ) -> None:
         super().__init__(adata, registry)
@@ -108,6 +119,11 @@ class NeuronEdit(
             self.var_names_ = adata.var_names.astype(str).to_numpy()
             self.nonnegative_ = check_likelihood(MatrixReader(adata, self._setup_arg("layer")), likelihood) >= 0
             counts_per_size_factor = self._counts_per_size_factor(likelihood)
+        programs = None
+        if gene_programs is not None:
+            gene_programs = match_gene_sets(gene_programs, self.get_var_names())  # what is saved, not a path
+            check_program_layer(program_layer, hidden, n_latent, len(gene_programs))
+            programs = GenePrograms(gene_programs, self.get_var_names(), program_layer)
         self.module = AutoencoderModule(
             self.summary_stats.n_vars,
             tuple(hidden),
@@ -116,6 +132,7 @@ class NeuronEdit(
             likelihood,
             counts_per_size_factor,
             n_networks,
+            programs,
         )
         networks = "autoencoder" if n_networks == 1 else f"{n_networks} autoencoders"
         self._model_summary_string = (
