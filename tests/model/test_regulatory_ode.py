@@ -79,7 +79,7 @@ def test_the_edge_table_is_the_networks(model):
     for row in table.iloc[:: len(table) // 20].itertuples():
         assert row.effect == effects[names.index(row.source), names.index(row.target)]
         assert row.sign == np.sign(row.effect)
-        prior = model.module.prior[names.index(row.source), names.index(row.target)]
+        prior = float(model.module.prior[names.index(row.source), names.index(row.target)])
         assert (row.in_prior, row.prior_sign) == (prior != 0, np.sign(prior))
     assert (model.get_regulatory_network(min_effect=0.01)["effect"].abs() > 0.01).all()
 
@@ -213,6 +213,13 @@ def test_a_model_without_data(model, tmp_path):
         loaded.train(1)
 
 
+@pytest.mark.filterwarnings("ignore:.var_names. for")
+def test_other_genes_are_not_loaded(model, tmp_path):
+    model.save(tmp_path / "model")
+    with pytest.raises(ValueError, match="in the model's order"):
+        RegulatoryODE.load(tmp_path / "model", model.adata[:, ::-1].copy(), accelerator="cpu")
+
+
 def test_genes_are_matched_by_name(model, rng):
     adata = model.adata[:5].copy()
     other = AnnData(np.ones((5, 1), np.float32), obs=adata.obs, var=pd.DataFrame(index=["other"]))
@@ -243,7 +250,7 @@ def test_the_prior_loss_pulls_regulation_towards_the_prior(adata, truth):
         model = create(adata.copy(), prior=truth, prior_loss_weight=weight)
         model.train(15, plan_kwargs={"lr": 1e-2}, **QUIET)
         torch.manual_seed(0)
-        losses.append(float(model.module.prior_loss()))
+        losses.append(model.module.prior_loss().item())
     assert losses[1] < 0.8 * losses[0]
 
 

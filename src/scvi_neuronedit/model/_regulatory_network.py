@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 
 from scvi_neuronedit.data import unknown_name
+from scvi_neuronedit.model._regulatory_forward import checked_times
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
 
 class RegulatoryNetworkMixin:
@@ -115,12 +116,3 @@ class RegulatoryNetworkMixin:
                 msg = f"value={level} for gene {name!r}; it must be a finite number."
                 raise ValueError(msg)
         return held
-
-
-def checked_times(times: Sequence[float] | None) -> NDArray[np.float64]:
-    """Times to predict from a start, checked."""
-    times = np.asarray([] if times is None else times, dtype=float)
-    if times.ndim != 1 or len(times) < 2 or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
-        msg = f"times={times.tolist()}; with start give at least two times, each larger than the one before."
-        raise ValueError(msg)
-    return times
