@@ -168,9 +168,9 @@ def run_hema(folder: Path, seed: int, methods: list[str], done: list[dict]):
             "data": "hema_b",
             "seed": seed,
             "sparsity": sparsity(model),
-            "one_step_mse": np.mean(one_step),
-            "no_change_mse": np.mean(no_change),
-            "mean_out_degree": edges.sum(axis=1).mean(),
+            "one_step_mse": float(np.mean(one_step)),
+            "no_change_mse": float(np.mean(no_change)),
+            "mean_out_degree": float(edges.sum(axis=1).mean()),
             "median_out_degree": float(np.median(edges.sum(axis=1))),
             "edges_in_prior": float((prior.to_numpy() != 0)[edges].mean()) if edges.any() else float("nan"),
             **how,
@@ -201,14 +201,14 @@ def main() -> None:
             )
             for row in rows:
                 done.append(row)
-                print({k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
+                print({k: round(v, 7) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
                 if arguments.json:
                     write_json(pd.DataFrame(done), arguments.json)
     results = pd.DataFrame(done)
     groups = ["noise", "method"] if "noise" in results else ["method"]
     means = results.drop(columns=["data", "seed"]).groupby(groups, sort=False).mean()
     with pd.option_context("display.width", 250, "display.max_columns", None):
-        print(means.round(5).to_string())
+        print(means.round(7).to_string())
 
 
 if __name__ == "__main__":

@@ -127,6 +127,10 @@ def test_models_without_programs(adata):
         model.get_neuron_programs()
     model.train(1, **QUIET)
     assert len(model.rank_neurons(model.learn_edit("ctrl", "stim", "mean"))) == 4
+    model = NeuronEdit(adata, n_latent=4, hidden=(8,), n_networks=2)
+    model.train(1, **QUIET)
+    table = model.rank_neurons(model.learn_edit("ctrl", "stim", "mean"))
+    assert table["layer"].value_counts().to_dict() == {"code/1": 4, "code/2": 4}
 
 
 @pytest.mark.parametrize(

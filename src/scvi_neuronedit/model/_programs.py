@@ -85,7 +85,8 @@ class ProgramsMixin:
         self._check_edit(edit)
         programs = self.module.programs
         if layer is None:
-            layer = edit.layers[0] if programs is None and edit.layers else getattr(programs, "layer", "code")
+            first = edit.layers[0].partition("/")[0] if edit.layers else "code"  # in all networks
+            layer = first if programs is None else programs.layer
         self._check_layer(layer)
         populations = self._populations_of(edit)
         tables = [self._rank_layer(name, populations, n_top_genes) for name in self.module.names_in_networks(layer)]
