@@ -7,6 +7,7 @@ from scvi_neuronedit.edit import (
     Candidate,
     choose_candidate,
     leave_group_out,
+    random_folds,
     sample_groups,
     summarize_scores,
     usable_groups,
@@ -28,6 +29,15 @@ def test_sample_groups(rng):
     assert (np.diff(rows) > 0).all()
     assert np.unique(GROUPS[rows], return_counts=True)[1].tolist() == [10, 10]
     assert len(sample_groups(GROUPS, np.array(["b"]), 99, rng)) == 40
+
+
+def test_random_folds_are_of_one_size_and_repeatable():
+    source, target = random_folds(100, 52, 5, 0)
+    assert np.bincount(source).tolist() == [20] * 5
+    assert np.bincount(target).tolist() == [11, 11, 10, 10, 10]
+    assert (np.diff(source) < 0).any()  # not in the order of the cells
+    np.testing.assert_array_equal(random_folds(100, 52, 5, 0)[1], target)
+    assert (random_folds(100, 52, 5, 1)[0] != source).any()
 
 
 @pytest.fixture

@@ -1,5 +1,9 @@
-"""Cell selection, reading and writing of AnnData."""
+"""Cell selection, reading and writing of AnnData and of FCS files."""
 
+from scvi_neuronedit.data._arcsinh import arcsinh, inverse_arcsinh
+from scvi_neuronedit.data._controls import Controls, check_reference, find_controls
+from scvi_neuronedit.data._fcs_read import read_fcs, select_markers
+from scvi_neuronedit.data._fcs_write import write_fcs
 from scvi_neuronedit.data._gene_sets import match_gene_sets, read_gmt
 from scvi_neuronedit.data._layers import RECORD_KEY, assemble, check_layer_is_free, record_layer
 from scvi_neuronedit.data._matrix import (
@@ -20,29 +24,37 @@ from scvi_neuronedit.data._trajectories import trajectories_in_order
 
 __all__ = [
     "RECORD_KEY",
+    "Controls",
     "MatrixReader",
     "Populations",
     "Selection",
     "ValueSummary",
+    "arcsinh",
     "assemble",
     "check_layer_is_free",
     "check_likelihood",
     "check_obs_column",
+    "check_reference",
     "check_size_factors",
     "check_unique_features",
     "describe_selection",
+    "find_controls",
     "fingerprint_cells",
+    "inverse_arcsinh",
     "listed",
     "match_features",
     "match_gene_sets",
     "match_prior",
+    "read_fcs",
     "read_gmt",
     "record_layer",
     "select_cells",
+    "select_markers",
     "select_populations",
     "storable_selection",
     "summarize_values",
     "trajectories_in_order",
     "unknown_name",
     "use_csr_matrix",
+    "write_fcs",
 ]

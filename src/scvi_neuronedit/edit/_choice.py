@@ -27,7 +27,8 @@ class Candidate:
     Parameters
     ----------
     method
-        Name of an activation map; ``"none"`` leaves cells as they are.
+        Name of an activation map, or several for one each of the layers: ``"group, percentile"``. ``"none"`` leaves cells
+        as they are.
     layers
         Layers that are edited.
     strength
@@ -77,6 +78,22 @@ def sample_groups(groups: NDArray, kept: NDArray, n_cells: int, rng: np.random.G
     return np.sort(
         np.concatenate([p if len(p) <= n_cells else rng.choice(p, n_cells, replace=False) for p in positions])
     )
+
+
+def random_folds(n_source: int, n_target: int, n_folds: int, random_state: int) -> tuple[NDArray, NDArray]:
+    """A random fold for every source and every target cell, all folds of the same size.
+
+    Parameters
+    ----------
+    n_source, n_target
+        Number of cells.
+    n_folds
+        Number of folds.
+    random_state
+        Seed.
+    """
+    rng = np.random.default_rng(random_state)
+    return tuple(rng.permutation(np.arange(n_cells) % n_folds) for n_cells in (n_source, n_target))
 
 
 def leave_group_out(

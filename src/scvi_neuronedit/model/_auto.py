@@ -12,8 +12,8 @@ from scvi_neuronedit.edit import (
     NO_EDIT,
     Candidate,
     choose_candidate,
-    find_groups,
     leave_group_out,
+    random_folds,
     sample_groups,
     summarize_scores,
     usable_groups,
@@ -41,11 +41,12 @@ CANDIDATES = (
     Candidate("percentile", _BOTH),
     Candidate("neighbor", _BOTH),
     Candidate("group", _BOTH),
+    Candidate("group, percentile", _BOTH),
 )
 PREFERRED = "group"
 STRENGTHS = (0.5, 0.75)
 N_CELLS_PER_GROUP = 200
-N_CLUSTERS = 6
+N_FOLDS = 5
 
 
 def choose_edit(
@@ -59,8 +60,9 @@ def choose_edit(
 ) -> Edit:
     """Learn the edit that predicts left-out groups best.
 
-    Groups are the labels, or clusters of the code where fewer than two labels have 20 cells on both sides. At most 200
-    source and 200 target cells of each of at most 10 groups are used. First every map is tried on every choice of
+    Groups are the labels: what is asked for is a label never seen after the change. Where fewer than two labels have 20
+    cells on both sides, they are random fifths of the cells: what is asked for are more cells of the same kinds. At most
+    200 source and 200 target cells of each of at most 10 groups are used. First every map is tried on every choice of
     layers, then the best at half and at three quarters of its strength. The ``"group"`` map of code and output is taken
     unless another is better beyond noise, also where there are too few groups to try anything on; see
     :func:`~scvi_neuronedit.edit.choose_candidate`.
@@ -80,19 +82,21 @@ def choose_edit(
     """
     default_layers = _CODE if model._is_count_model else _BOTH
     preferred = Candidate(PREFERRED, tuple(layers) or default_layers)
-    sample = sample_populations(model, adata, populations, random_state, batch_size)
+    sample = sample_populations(populations, random_state)
     if sample is None:
-        return model._learn(adata, populations, preferred.method, preferred.layers, batch_size=batch_size)
+        return _learn(model, adata, populations, preferred, batch_size)
 
     def learn(candidate: Candidate, cells: Populations) -> Edit:
-        return model._learn(adata, cells, candidate.method, candidate.layers, batch_size=batch_size)
+        return _learn(model, adata, cells, candidate, batch_size)
+
+    cells, groups = sample
 
     def predict(candidate: Candidate, in_source: NDArray, in_target: NDArray) -> NDArray:
-        edit = learn(candidate, sample.subset(~in_source, ~in_target)).scale(candidate.strength)
-        return model._comparable(adata, sample.source[in_source], edit, batch_size=batch_size)
+        edit = learn(candidate, cells.subset(~in_source, ~in_target)).scale(candidate.strength)
+        return model._comparable(adata, cells.source[in_source], edit, batch_size=batch_size)
 
-    control, truth = (model._comparable(adata, rows, batch_size=batch_size) for rows in (sample.source, sample.target))
-    arguments = control, truth, sample.source_groups, sample.target_groups, predict
+    control, truth = (model._comparable(adata, rows, batch_size=batch_size) for rows in (cells.source, cells.target))
+    arguments = control, truth, *groups, predict
     scores = leave_group_out(*arguments, _candidates(layers, counts=model._is_count_model))
     best = choose_candidate(scores, preferred)
     if best != NO_EDIT:
@@ -104,38 +108,40 @@ def choose_edit(
 
 
 def sample_populations(
-    model: NeuronEdit, adata: AnnData, populations: Populations, random_state: int, batch_size: int | None
-) -> Populations | None:
-    """Some source and target cells of each group that can be left out, or ``None`` if there are fewer than two groups.
+    populations: Populations, random_state: int
+) -> tuple[Populations, tuple[NDArray, NDArray]] | None:
+    """Some source and target cells of each group that can be left out, and the group of each of them.
+
+    ``None`` where there are too few cells for two groups.
 
     Parameters
     ----------
-    model
-        A :class:`~scvi_neuronedit.NeuronEdit`.
-    adata, populations
+    populations
         The cells.
     random_state
         Seed.
-    batch_size
-        Number of cells in a minibatch.
     """
     groups = populations.source_groups, populations.target_groups
     if groups[0] is None or len(usable_groups(*groups)) < 2:
-        rows = populations.source, populations.target
-        codes = (model._states(adata, side, "code", batch_size=batch_size) for side in rows)
-        groups = find_groups(*codes, N_CLUSTERS, random_state)
+        groups = random_folds(len(populations.source), len(populations.target), N_FOLDS, random_state)
     kept = usable_groups(*groups)
     if len(kept) < 2:
         return None
     rng = np.random.default_rng(random_state)
     rows = [sample_groups(side, kept, N_CELLS_PER_GROUP, rng) for side in groups]
-    sample = populations.subset(*rows)
-    return replace(sample, source_groups=groups[0][rows[0]], target_groups=groups[1][rows[1]])
+    return populations.subset(*rows), (groups[0][rows[0]], groups[1][rows[1]])
+
+
+def _learn(model: NeuronEdit, adata: AnnData, cells: Populations, candidate: Candidate, batch_size: int | None) -> Edit:
+    methods = candidate.method.split(", ")
+    if len(methods) == 1:
+        methods = methods * len(candidate.layers)
+    return model._learn(adata, cells, methods, candidate.layers, batch_size=batch_size)
 
 
 def _candidates(layers: Sequence[str], *, counts: bool) -> list[Candidate]:
     if layers:
-        methods = dict.fromkeys(candidate.method for candidate in CANDIDATES if candidate != NO_EDIT)
+        methods = dict.fromkeys(candidate.method for candidate in CANDIDATES[1:] if "," not in candidate.method)
         return [NO_EDIT, *(Candidate(method, tuple(layers)) for method in methods)]
     # the expression itself can only be edited where it is not counts
     return [candidate for candidate in CANDIDATES if not (counts and candidate.layers == _BOTH)]

@@ -20,17 +20,16 @@ from scvi_neuronedit.data import (
     select_populations,
     unknown_name,
 )
-from scvi_neuronedit.edit import UNSUPPORTED, Edit, describe
+from scvi_neuronedit.edit import UNSUPPORTED, ActivationMap, Edit, describe
 from scvi_neuronedit.model._auto import choose_edit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from anndata import AnnData
     from numpy.typing import NDArray
 
     from scvi_neuronedit.data import Populations, Selection
-    from scvi_neuronedit.edit import ActivationMap
 
 
 class EditingMixin:
@@ -40,7 +39,7 @@ class EditingMixin:
         self,
         source: Selection,
         target: Selection,
-        method: str | ActivationMap = "auto",
+        method: str | ActivationMap | Sequence[str | ActivationMap] = "auto",
         *,
         layers: str | Sequence[str] | None = None,
         match_labels: bool = True,
@@ -60,7 +59,8 @@ class EditingMixin:
             ``"auto"`` tries maps, layers and strengths on groups of cells left out of learning, and takes what predicts
             these best, which may be no edit at all; the table it decided from is ``edit.selection_``. Or a map:
             ``"group"``, ``"pairs"``, ``"neighbor"`` (Amodio et al., MLSP 2020), ``"percentile"`` (Amodio et al., 2018),
-            ``"mean"`` (latent arithmetic), ``"gaussian"`` (affine optimal transport), or an activation map.
+            ``"mean"`` (latent arithmetic), ``"gaussian"`` (affine optimal transport), or an activation map. Or a list of
+            maps, one for each of ``layers``.
         layers
             Layer, or layers, whose activations are edited; each later one is learnt on the source as edited so far. With
             the normal likelihood ``"output"`` is the expression itself, each cell's residual included. If ``None``:
@@ -82,7 +82,7 @@ class EditingMixin:
         The edit.
         """
         adata = self._checked_adata(adata)
-        layers = self._checked_layers(layers)
+        methods, layers = self._checked_layers(method, layers)
         populations = select_populations(
             adata,
             source,
@@ -90,20 +90,20 @@ class EditingMixin:
             condition_key=self._setup_arg("condition_key"),
             labels_key=self._setup_arg("labels_key") if match_labels else None,
         )
-        if method == "auto":
+        if methods == ["auto"]:
             if params:
                 msg = f"method='auto' has no parameter {next(iter(params))!r}; name the map it belongs to."
                 raise TypeError(msg)
             edit = choose_edit(self, adata, populations, layers, random_state=random_state, batch_size=batch_size)
         else:
-            edit = self._learn(adata, populations, method, layers or ("code",), batch_size=batch_size, **params)
+            edit = self._learn(adata, populations, methods, layers, batch_size=batch_size, **params)
         return replace(edit, model=self.fingerprint)
 
     def _learn(
         self,
         adata: AnnData,
         populations: Populations,
-        method: str | ActivationMap,
+        methods: Sequence[str | ActivationMap],
         layers: Sequence[str],
         *,
         batch_size: int | None = None,
@@ -115,7 +115,7 @@ class EditingMixin:
         if populations.source_groups is not None:
             groups = populations.source_groups, populations.target_groups
         edit = Edit((), info=populations.info)
-        for layer in self._in_networks(layers):
+        for layer, method in self._in_networks(layers, methods):
             source, target = (
                 self._states(adata, rows, layer, before, batch_size=batch_size)
                 for rows, before in ((populations.source, edit), (populations.target, None))
@@ -124,13 +124,13 @@ class EditingMixin:
             edit = replace(edit, steps=edit.steps + step.steps)
         return edit
 
-    def _in_networks(self, layers: Sequence[str]) -> list[str]:
-        """Layers by their names in each network; the expression belongs to all of them."""
-        return [
-            name
-            for layer in layers
-            for name in ((layer,) if self._edits_expression(layer) else self.module.names_in_networks(layer))
-        ]
+    def _in_networks(
+        self, layers: Sequence[str], methods: Sequence[str | ActivationMap]
+    ) -> Iterator[tuple[str, str | ActivationMap]]:
+        """Layers by their names in each network, with their maps; the expression belongs to all networks."""
+        for layer, method in zip(layers, methods, strict=True):
+            for name in (layer,) if self._edits_expression(layer) else self.module.names_in_networks(layer):
+                yield name, method
 
     def apply_edit(
         self,
@@ -261,7 +261,7 @@ class EditingMixin:
         adata: AnnData | None = None,
         layer_added: str | None = "predicted",
         *,
-        method: str | ActivationMap = "auto",
+        method: str | ActivationMap | Sequence[str | ActivationMap] = "auto",
         layers: str | Sequence[str] | None = None,
         match_labels: bool = True,
         keep_residual: bool = True,
@@ -322,18 +322,30 @@ class EditingMixin:
             silent=silent,
         )
 
-    def _checked_layers(self, layers: str | Sequence[str] | None) -> tuple[str, ...]:
-        """Names of layers in the order of the network."""
+    def _checked_layers(
+        self, method: str | ActivationMap | Sequence[str | ActivationMap], layers: str | Sequence[str] | None
+    ) -> tuple[list[str | ActivationMap], list[str]]:
+        """A map for each layer, in the order of the network. ``"auto"`` stands alone, maybe without layers."""
+        is_auto = isinstance(method, str) and method == "auto"
         if layers is None:
-            return ()
-        layers = [layers] if isinstance(layers, str) else list(layers)
-        if not layers:
+            layers = [] if is_auto else ["code"]
+        elif not layers:
             msg = "layers is empty; name at least one layer."
             raise ValueError(msg)
+        layers = [layers] if isinstance(layers, str) else list(layers)
         names = self.module.layer_names
         if unknown := [layer for layer in layers if layer not in names]:
             raise ValueError(unknown_name("layers entry", unknown[0], "the network", names))
-        return tuple(layer for layer in names if layer in layers)
+        methods = [method] * len(layers) if isinstance(method, str | ActivationMap) else list(method)
+        if "auto" in methods and not is_auto:
+            msg = "method='auto' chooses a map for every layer; it cannot be one of several."
+            raise ValueError(msg)
+        if len(methods) != len(layers):
+            msg = f"method has {len(methods)} entries for {len(layers)} layers; give one map for each layer, or one for all."
+            raise ValueError(msg)
+        by_layer = dict(zip(layers, methods, strict=True))
+        layers = [layer for layer in names if layer in by_layer]
+        return ["auto"] if is_auto else [by_layer[layer] for layer in layers], layers
 
     def _check_new_layers(
         self, adata: AnnData, layer_added: str | None, std_layer_added: str | None, *, overwrite: bool

@@ -24,6 +24,7 @@ from scvi_neuronedit.data import (
     unknown_name,
     use_csr_matrix,
 )
+from scvi_neuronedit.model._batches import BatchMixin
 from scvi_neuronedit.model._editing import EditingMixin
 from scvi_neuronedit.model._effect import EffectMixin
 from scvi_neuronedit.model._forward import ForwardMixin
@@ -47,6 +48,7 @@ CONDITION_KEY = "condition"
 
 class NeuronEdit(
     EditingMixin,
+    BatchMixin,
     SupportMixin,
     EffectMixin,
     ProgramsMixin,

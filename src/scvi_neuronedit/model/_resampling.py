@@ -50,19 +50,23 @@ class ResamplingMixin:
 
     def _relearn(self, edit: Edit, populations: Populations, batch_size: int | None, number: int | None = None) -> Edit:
         """The edit learnt on other cells, of all networks or of the one with this number."""
-        layers = [layer for layer in edit.layers if number is None or layer.partition("/")[2] in ("", str(number))]
-        again = self._learn(self.adata, populations, edit.steps[0].map, layers, batch_size=batch_size)
+        steps = [step for step in edit.steps if number is None or step.layer.partition("/")[2] in ("", str(number))]
+        maps, layers = [step.map for step in steps], [step.layer for step in steps]
+        again = self._learn(self.adata, populations, maps, layers, batch_size=batch_size)
         return again.scale(edit.steps[0].strength)
 
     def _errors_of_left_out_groups(self, edit: Edit, random_state: int, batch_size: int | None) -> NDArray[np.float64]:
         """Predicted less true change of every left-out group, of shape ``[n_groups, n_features]``."""
-        sample = sample_populations(self, self.adata, self._populations_of(edit), random_state, batch_size)
+        sample = sample_populations(self._populations_of(edit), random_state)
+        if sample is None:
+            return np.empty((0, len(self.var_names_)))
+        cells, (source_groups, target_groups) = sample
         errors = []
-        for group in np.unique(sample.source_groups) if sample is not None else []:
-            in_source, in_target = sample.source_groups == group, sample.target_groups == group
-            learnt = self._relearn(edit, sample.subset(~in_source, ~in_target), batch_size)
-            predicted = self._comparable(self.adata, sample.source[in_source], learnt, batch_size=batch_size)
-            truth = self._comparable(self.adata, sample.target[in_target], batch_size=batch_size)
+        for group in np.unique(source_groups):
+            in_source, in_target = source_groups == group, target_groups == group
+            learnt = self._relearn(edit, cells.subset(~in_source, ~in_target), batch_size)
+            predicted = self._comparable(self.adata, cells.source[in_source], learnt, batch_size=batch_size)
+            truth = self._comparable(self.adata, cells.target[in_target], batch_size=batch_size)
             errors.append(predicted.mean(axis=0) - truth.mean(axis=0))
         return np.array(errors)
 
