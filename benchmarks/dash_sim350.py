@@ -95,7 +95,8 @@ def fit(data: str, adata, prior, method: str, seed: int, rows) -> tuple[Regulato
         accelerator="cpu",
         enable_progress_bar=False,
     )
-    return model, {"epoch": model.pruning_["best_epoch"], "minutes": (time.perf_counter() - start) / 60}
+    how = {"epoch": model.pruning_["best_epoch"], "validation_loss": model.pruning_["best_loss"]}
+    return model, {**how, "minutes": (time.perf_counter() - start) / 60}
 
 
 def fixed_rows(truth: pd.DataFrame, prior: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -183,12 +184,15 @@ def main() -> None:
     parser.add_argument("--noise", type=float, nargs="+", default=[0.05], choices=[0.0, 0.05, 0.1])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--lambdas", type=float, nargs=2, help="weights of the prior of DASH, instead of 0.8 and 0.95")
     parser.add_argument("--hema", type=Path, help="run on this folder of bone marrow trajectories instead")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if not (arguments.hema or arguments.data).exists():
         parser.error(f"{arguments.hema or arguments.data} does not exist; name the folder with --data or --hema")
 
+    if arguments.lambdas:
+        METHODS["DASH"] = (lambda: DASHPruning(arguments.lambdas), {})
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning").setLevel(logging.ERROR)
     done = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else []
