@@ -125,6 +125,11 @@ def run_sim350(folder: Path, noise: float, seed: int, methods: list[str], done: 
     for name, effects in fixed_rows(truth, prior).items():
         if (name, noise, seed) not in finished:
             yield {"method": name, **key, "sparsity": float("nan"), **network_scores(effects, truth, prior)}
+    if ("no change", noise, seed) not in finished:
+        paths = {"": test, "published_": published.X.reshape(10, 5, -1)}
+        one_step = {f"{which}one_step_mse": float((np.diff(x, axis=1) ** 2).mean()) for which, x in paths.items()}
+        roll_out = {f"{which}roll_out_mse": float(((x[:, 1:] - x[:, :1]) ** 2).mean()) for which, x in paths.items()}
+        yield {"method": "no change", **key, **one_step, **roll_out}
     for name in methods:
         if (name, noise, seed) in finished:
             continue

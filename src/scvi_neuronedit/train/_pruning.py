@@ -143,7 +143,8 @@ class DASHPruning(Callback):
         self._chains = self._find_chains(pl_module.module)
         self._lambdas = [self._lambdas_of(chain) for chain in self._chains]
         for chain, lambdas in zip(self._chains, self._lambdas, strict=True):
-            chain.score(lambdas, self.scaling)  # a missing prior is an error before training, not at the first cut
+            # the recurrence leaves its random start; and a missing prior is an error now, not at the first cut
+            chain.score(lambdas, self.scaling)
         if self.target_sparsity is not None and trainer.max_epochs > 0:
             epochs = range(1, trainer.max_epochs + 1)
             left = 1 - self.sparsity
