@@ -36,15 +36,15 @@ KEYS = {"time_key": "time", "trajectory_key": "trajectory"}
 SOLVER = {"solver": "rk4", "adjoint": False}
 EPOCHS = 200
 
-# name: (schedule, arguments of the model)
+# name: (schedule, arguments of the model); nobody stops early, the validation trajectories only choose the epoch
 METHODS = {
-    "DASH": (lambda: DASHPruning((0.8, 0.95)), {}),
-    "DASH, published lambdas": (lambda: DASHPruning((0.5, 0.05), scaling="paper"), {}),
-    "magnitude": (lambda: DASHPruning(0), {}),
-    "prior only": (lambda: DASHPruning(1, scaling="paper"), {}),
-    "dense": (lambda: DASHPruning(0, first=0, amount=0), {}),
+    "DASH": (lambda: DASHPruning((0.8, 0.95), patience=None), {}),
+    "DASH, published lambdas": (lambda: DASHPruning((0.5, 0.05), scaling="paper", patience=None), {}),
+    "magnitude": (lambda: DASHPruning(0, patience=None), {}),
+    "prior only": (lambda: DASHPruning(1, scaling="paper", patience=None), {}),
+    "dense": (lambda: DASHPruning(0, first=0, amount=0, patience=None), {}),
     "magnitude + fine-tuning": (
-        lambda: DASHPruning(0, start=120, first=0.87, every=None, target_sparsity=0.87),
+        lambda: DASHPruning(0, start=120, first=0.87, every=None, target_sparsity=0.87, patience=None),
         {"prior_loss_weight": 0.01},
     ),
 }
@@ -197,7 +197,7 @@ def main() -> None:
         parser.error(f"{arguments.hema or arguments.data} does not exist; name the folder with --data or --hema")
 
     if arguments.lambdas:
-        METHODS["DASH"] = (lambda: DASHPruning(arguments.lambdas), {})
+        METHODS["DASH"] = (lambda: DASHPruning(arguments.lambdas, patience=None), {})
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning").setLevel(logging.ERROR)
     done = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else []
