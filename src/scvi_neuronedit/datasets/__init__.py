@@ -2,6 +2,7 @@
 
 from scvi_neuronedit.datasets._ode_system import ODESystem, example_network
 from scvi_neuronedit.datasets._simulate import simulate_conditions
+from scvi_neuronedit.datasets._simulate_batches import simulate_batches
 from scvi_neuronedit.datasets._trajectories import corrupt_prior, read_trajectories, simulate_trajectories
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "corrupt_prior",
     "example_network",
     "read_trajectories",
+    "simulate_batches",
     "simulate_conditions",
     "simulate_trajectories",
 ]

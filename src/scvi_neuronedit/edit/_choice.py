@@ -27,8 +27,7 @@ class Candidate:
     Parameters
     ----------
     method
-        Name of an activation map, or several for one each of the layers: ``"group, percentile"``. ``"none"`` leaves cells
-        as they are.
+        Name of an activation map; ``"none"`` leaves cells as they are.
     layers
         Layers that are edited.
     strength
