@@ -4,13 +4,14 @@ from importlib.metadata import version
 
 from scvi_neuronedit import benchmark, data, datasets, edit, metrics, model, module, nn, pl, train
 from scvi_neuronedit.edit import Edit
-from scvi_neuronedit.model import NeuronEdit
+from scvi_neuronedit.model import NeuronEdit, RegulatoryODE
 
 __version__ = version("scvi-neuronedit")
 
 __all__ = [
     "Edit",
     "NeuronEdit",
+    "RegulatoryODE",
     "__version__",
     "benchmark",
     "data",

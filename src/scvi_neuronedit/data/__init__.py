@@ -4,6 +4,7 @@ from scvi_neuronedit.data._arcsinh import arcsinh, inverse_arcsinh
 from scvi_neuronedit.data._controls import Controls, check_reference, find_controls
 from scvi_neuronedit.data._fcs_read import read_fcs, select_markers
 from scvi_neuronedit.data._fcs_write import write_fcs
+from scvi_neuronedit.data._gene_sets import match_gene_sets, read_gmt
 from scvi_neuronedit.data._layers import RECORD_KEY, assemble, check_layer_is_free, record_layer
 from scvi_neuronedit.data._matrix import (
     MatrixReader,
@@ -17,7 +18,9 @@ from scvi_neuronedit.data._matrix import (
 from scvi_neuronedit.data._names import listed, unknown_name
 from scvi_neuronedit.data._obs import check_obs_column, check_size_factors
 from scvi_neuronedit.data._populations import Populations, fingerprint_cells, select_populations
+from scvi_neuronedit.data._priors import match_prior
 from scvi_neuronedit.data._selection import Selection, describe_selection, select_cells, storable_selection
+from scvi_neuronedit.data._trajectories import trajectories_in_order
 
 __all__ = [
     "RECORD_KEY",
@@ -40,13 +43,17 @@ __all__ = [
     "inverse_arcsinh",
     "listed",
     "match_features",
+    "match_gene_sets",
+    "match_prior",
     "read_fcs",
+    "read_gmt",
     "record_layer",
     "select_cells",
     "select_markers",
     "select_populations",
     "storable_selection",
     "summarize_values",
+    "trajectories_in_order",
     "unknown_name",
     "use_csr_matrix",
     "write_fcs",

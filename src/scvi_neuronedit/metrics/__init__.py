@@ -7,6 +7,7 @@ from scvi_neuronedit.metrics._batch import (
     correlation_error,
     preservation,
 )
+from scvi_neuronedit.metrics._networks import network_scores
 from scvi_neuronedit.metrics._prediction import prediction_scores, rank_differential_features
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "energy_distance",
     "feature_emd",
     "feature_emd_interval",
+    "network_scores",
     "pearson_delta",
     "prediction_scores",
     "preservation",

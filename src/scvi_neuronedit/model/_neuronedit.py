@@ -19,6 +19,7 @@ from scvi_neuronedit.data import (
     check_obs_column,
     check_size_factors,
     check_unique_features,
+    match_gene_sets,
     summarize_values,
     unknown_name,
     use_csr_matrix,
@@ -27,17 +28,20 @@ from scvi_neuronedit.model._batches import BatchMixin
 from scvi_neuronedit.model._editing import EditingMixin
 from scvi_neuronedit.model._effect import EffectMixin
 from scvi_neuronedit.model._forward import ForwardMixin
+from scvi_neuronedit.model._programs import ProgramsMixin, check_program_layer
 from scvi_neuronedit.model._resampling import ResamplingMixin
 from scvi_neuronedit.model._support import SupportMixin
-from scvi_neuronedit.module import LIKELIHOODS, SIZE_FACTOR_KEY, AutoencoderModule
+from scvi_neuronedit.module import LIKELIHOODS, SIZE_FACTOR_KEY, AutoencoderModule, GenePrograms
 from scvi_neuronedit.train import EpochTrainingPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from os import PathLike
 
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from scvi_neuronedit.train import DASHPruning
 
 CONDITION_KEY = "condition"
 
@@ -47,6 +51,7 @@ class NeuronEdit(
     BatchMixin,
     SupportMixin,
     EffectMixin,
+    ProgramsMixin,
     ResamplingMixin,
     ForwardMixin,
     UnsupervisedTrainingMixin,
@@ -74,6 +79,11 @@ class NeuronEdit(
     n_networks
         Number of autoencoders, trained side by side. Every network is edited; the prediction is the mean over them, and
         their spread is part of the uncertainty. Each costs as much again.
+    gene_programs
+        Gene sets, by name or as a GMT file, that the first neurons of ``program_layer`` are to stand for. Train with
+        ``pruning`` to remove what does not belong to them; the other neurons stay free.
+    program_layer
+        The first layer, which reads the genes, or the last before the output, which is read by them.
     registry
         Registry of a saved model, used to load it without data.
 
@@ -96,6 +106,8 @@ class NeuronEdit(
         dropout_rate: float = 0.0,
         likelihood: Literal["normal", "nb", "poisson"] = "normal",
         n_networks: int = 1,
+        gene_programs: Mapping[str, Sequence[str]] | str | PathLike | None = None,
+        program_layer: str = "encoder_1",
         registry: dict | None = None,
     ) -> None:
         super().__init__(adata, registry)
@@ -109,6 +121,11 @@ class NeuronEdit(
             self.var_names_ = adata.var_names.astype(str).to_numpy()
             self.nonnegative_ = check_likelihood(MatrixReader(adata, self._setup_arg("layer")), likelihood) >= 0
             counts_per_size_factor = self._counts_per_size_factor(likelihood)
+        programs = None
+        if gene_programs is not None:
+            gene_programs = match_gene_sets(gene_programs, self.get_var_names())  # what is saved, not a path
+            check_program_layer(program_layer, hidden, n_latent, len(gene_programs))
+            programs = GenePrograms(gene_programs, self.get_var_names(), program_layer)
         self.module = AutoencoderModule(
             self.summary_stats.n_vars,
             tuple(hidden),
@@ -117,6 +134,7 @@ class NeuronEdit(
             likelihood,
             counts_per_size_factor,
             n_networks,
+            programs,
         )
         networks = "autoencoder" if n_networks == 1 else f"{n_networks} autoencoders"
         self._model_summary_string = (
@@ -193,6 +211,7 @@ class NeuronEdit(
         batch_size: int = 128,
         train_size: float | None = None,
         early_stopping: bool = False,
+        pruning: DASHPruning | None = None,
         **kwargs,
     ) -> None:
         """Train the autoencoder on the registered cells with the trainer of scvi-tools.
@@ -209,6 +228,8 @@ class NeuronEdit(
             ``check_val_every_n_epoch`` makes use of the others.
         early_stopping
             Whether to stop when the loss of the cells not trained on no longer improves.
+        pruning
+            Schedule by which weights are removed; the cells not trained on decide which model is kept.
         **kwargs
             As in scvi-tools: ``accelerator``, ``devices``, ``validation_size``, ``datasplitter_kwargs``,
             ``plan_kwargs``, and all arguments of :class:`scvi.train.Trainer`.
@@ -223,6 +244,8 @@ class NeuronEdit(
             max_epochs = _default_max_epochs(self.adata.n_obs)
         keys = [REGISTRY_KEYS.X_KEY] + [SIZE_FACTOR_KEY] * (self._setup_arg("size_factor_key") is not None)
         loader = {"data_and_attributes": keys, **kwargs.pop("datasplitter_kwargs", {})}
+        if pruning is not None:
+            kwargs |= {"callbacks": [*kwargs.get("callbacks", []), pruning], "check_val_every_n_epoch": 1}
         if train_size is None:
             validates = early_stopping or kwargs.get("check_val_every_n_epoch") is not None
             train_size = 0.9 if validates or kwargs.get("validation_size") is not None else 1.0
