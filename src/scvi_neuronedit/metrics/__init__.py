@@ -1,6 +1,22 @@
 """Numbers to judge predictions by, as defined in the documentation."""
 
 from scvi_neuronedit.edit import energy_distance, pearson_delta
+from scvi_neuronedit.metrics._mask_recovery import mask_recovery, match_latents
 from scvi_neuronedit.metrics._prediction import prediction_scores, rank_differential_features
+from scvi_neuronedit.metrics._treatment_effects import (
+    average_treatment_effect,
+    summarize_treatment_effects,
+    treatment_effect_scores,
+)
 
-__all__ = ["energy_distance", "pearson_delta", "prediction_scores", "rank_differential_features"]
+__all__ = [
+    "average_treatment_effect",
+    "energy_distance",
+    "mask_recovery",
+    "match_latents",
+    "pearson_delta",
+    "prediction_scores",
+    "rank_differential_features",
+    "summarize_treatment_effects",
+    "treatment_effect_scores",
+]

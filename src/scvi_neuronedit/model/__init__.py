@@ -1,5 +1,6 @@
 """Model classes: AnnData in, layers out."""
 
 from scvi_neuronedit.model._neuronedit import NeuronEdit
+from scvi_neuronedit.model._samsvae import CPAVAE, SAMSVAE, ConditionalVAE, SVAEPlus
 
-__all__ = ["NeuronEdit"]
+__all__ = ["CPAVAE", "SAMSVAE", "ConditionalVAE", "NeuronEdit", "SVAEPlus"]
