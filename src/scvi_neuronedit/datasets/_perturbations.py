@@ -33,8 +33,8 @@ def simulate_mechanism_shifts(
     """Perturbations that shift few of the latent variables of a random network.
 
     The simulation of Bereket & Karaletsos (NeurIPS 2023): masks are Bernoulli, effects have a random sign and absolute
-    values of about 5 (standard deviation 0.5), basal latent variables are standard normal. The decoder is a random perceptron with
-    four layers of 50 hidden units, leaky ReLUs and orthogonal weights, its outputs scaled to unit standard deviation.
+    values of about 5 (standard deviation 0.5), basal latent variables are standard normal. The decoder is a random perceptron of four
+    layers with 50 hidden units, leaky ReLUs and orthogonal weights, its outputs scaled to unit standard deviation.
 
     Parameters
     ----------
@@ -166,8 +166,8 @@ def _masks_and_effects(
 
 
 def _random_network(rng: np.random.Generator, n_input: int, n_output: int) -> Callable[[NDArray], NDArray]:
-    """Perceptron with four hidden layers of orthogonal weights."""
-    widths = [n_input, *[_N_HIDDEN] * 4, n_output]
+    """Perceptron with four layers of orthogonal weights."""
+    widths = [n_input, *[_N_HIDDEN] * 3, n_output]
     weights = [_orthogonal(rng, *shape) for shape in zip(widths[:-1], widths[1:], strict=True)]
 
     def network(x: NDArray) -> NDArray:

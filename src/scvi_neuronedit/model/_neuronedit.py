@@ -27,6 +27,7 @@ from scvi_neuronedit.data import (
     unknown_name,
     use_csr_matrix,
 )
+from scvi_neuronedit.model._combination import CombinationMixin
 from scvi_neuronedit.model._editing import EditingMixin
 from scvi_neuronedit.model._effect import EffectMixin
 from scvi_neuronedit.module import LIKELIHOODS, SIZE_FACTOR_KEY, AutoencoderModule
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 CONDITION_KEY = "condition"
 
 
-class NeuronEdit(EditingMixin, EffectMixin, UnsupervisedTrainingMixin, BaseModelClass):
+class NeuronEdit(EditingMixin, EffectMixin, CombinationMixin, UnsupervisedTrainingMixin, BaseModelClass):
     """Neuron editing: predict cells after a change that was only measured on other cells.
 
     An autoencoder is trained on all cells by reconstruction alone. An *edit* learnt between a source and a target

@@ -50,7 +50,9 @@ _UNS_KEY = "_scvi_perturbations"
 _MIN_SD = 1e-3
 
 
-class PerturbationModel(PerturbationInspectionMixin, PerturbationPredictionMixin, UnsupervisedTrainingMixin, BaseModelClass):
+class PerturbationModel(
+    PerturbationInspectionMixin, PerturbationPredictionMixin, UnsupervisedTrainingMixin, BaseModelClass
+):
     """Base of the models of perturbations; not to be used itself."""
 
     _training_plan_cls = EpochTrainingPlan
@@ -340,7 +342,9 @@ def _check_new_dosages(
     else:
         per_cell = dosages.getnnz(axis=1)
         if not (per_cell == 0).any():
-            msg = f"dosage_key: no row of adata.obsm[{dosage_key!r}] is zero in all columns, so there is no control cell."
+            msg = (
+                f"dosage_key: no row of adata.obsm[{dosage_key!r}] is zero in all columns, so there is no control cell."
+            )
             raise ValueError(msg)
         if code.combinations_as_unique and ((per_cell > 1).any() or (dosages.data != 1).any()):
             msg = (

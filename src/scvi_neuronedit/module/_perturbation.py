@@ -104,9 +104,7 @@ class PerturbationModule(BaseModuleClass):
         """Sum over perturbations of dosage times shift, of shape ``[n_particles, n_cells, n_latent]``."""
         return dosage.new_zeros(1, 1, self.n_latent) if shifts is None else dosage @ shifts
 
-    def encode(
-        self, x: torch.Tensor, dosage: torch.Tensor, shift: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def encode(self, x: torch.Tensor, dosage: torch.Tensor, shift: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation of the guide of the basal latent variables.
 
         Parameters
