@@ -68,7 +68,7 @@ def test_doubles_are_held_out_whole():
     assert len(held_out) == 4
     assert all("+" in label for label in held_out)
     assert not held_out & set(adata.obs.loc[adata.obs["split"] == "train", "perturbation"])
-    assert (adata.obs["perturbation"] == "ctrl").sum() == 200
+    assert (adata.obs["perturbation"] == "ctrl").sum() == 100
 
 
 @pytest.mark.parametrize(

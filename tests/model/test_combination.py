@@ -133,7 +133,7 @@ def test_a_measured_combination_can_be_predicted_all_the_same(trained):
         ({"conditions": ["P1"]}, "at least two"),
         ({"conditions": ["P1", "P9"]}, "condition 'P9' is not in adata.obs"),
         ({"conditions": ["P1", "P1"]}, "60 cells of 'P1' are also cells of another condition"),
-        ({"conditions": ["P1", "ctrl"]}, "600 cells of 'ctrl' are also cells of another condition"),
+        ({"conditions": ["P1", "ctrl"]}, "300 cells of 'ctrl' are also cells of another condition"),
         ({"control": "control"}, "control 'control' is not in .*did you mean 'ctrl'"),
         ({"order": "reverse"}, "order 'reverse' is not in the orders"),
     ],

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _NOISE_SHARE = 0.2
 _N_HIDDEN = 50
 _SLOPE = 0.01
+_CONTROLS_PER_PERTURBATION = 5
 
 
 def simulate_mechanism_shifts(
@@ -73,11 +74,11 @@ def simulate_mechanism_shifts(
 
 
 def simulate_combinations(
-    n_perturbations: int = 15,
-    n_doubles: int = 60,
+    n_perturbations: int = 12,
+    n_doubles: int = 40,
     n_latent: int = 10,
-    n_genes: int = 300,
-    n_cells: int = 150,
+    n_genes: int = 200,
+    n_cells: int = 100,
     *,
     interaction: float = 0.0,
     held_out: float = 0.5,
@@ -98,7 +99,7 @@ def simulate_combinations(
     n_latent, n_genes
         Number of latent variables and of genes.
     n_cells
-        Cells of each perturbation and pair; ten times as many control cells.
+        Cells of each perturbation and pair; five times as many control cells.
     interaction
         Weight of the part in which perturbations interact.
     held_out
@@ -135,7 +136,7 @@ def simulate_combinations(
     for row, pair in zip(dosage[n_perturbations + 1 :], chosen, strict=True):
         row[list(pair)] = 1
     sizes = np.full(len(labels), n_cells)
-    sizes[0] *= 10
+    sizes[0] *= _CONTROLS_PER_PERTURBATION
     code = np.repeat(np.arange(len(labels)), sizes)
 
     basal = rng.normal(0, 0.5, (len(code), n_latent))

@@ -37,7 +37,7 @@ from scvi_neuronedit.module import DOSAGE_KEY, PERTURBATION_LIKELIHOODS, Perturb
 from scvi_neuronedit.train import EpochTrainingPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from typing import Any
 
     from anndata import AnnData

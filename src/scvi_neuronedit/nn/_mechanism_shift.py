@@ -13,9 +13,6 @@ from scvi_neuronedit.nn._residual_mlp import ResidualMLP
 
 _MIN_SCALE = 1e-4
 _N_EFFECT_LAYERS = 4
-import os
-
-GAIN = float(os.environ.get("GAIN", "1"))
 
 
 class ShiftSample(NamedTuple):
@@ -136,18 +133,13 @@ class SparseShift(nn.Module):
     ) -> None:
         super().__init__()
         self.effect_scale, self.correlated, self.analytic_kl = effect_scale, correlated, analytic_kl
-        self.mask_weight = 1.0
-        self.raw_mask_logits = nn.Parameter(torch.zeros(n_perturbations, n_latent))
+        self.mask_logits = nn.Parameter(torch.zeros(n_perturbations, n_latent))
         self.register_buffer("prior_logit", torch.tensor(math.log(mask_probability) - math.log1p(-mask_probability)))
         if correlated:
             self.effect = ResidualMLP((n_latent, n_perturbations), 2 * n_latent, n_hidden, _N_EFFECT_LAYERS)
         else:
             self.effect_mean = nn.Parameter(torch.zeros(n_perturbations, n_latent))
             self.effect_raw_scale = nn.Parameter(torch.zeros(n_perturbations, n_latent))
-
-    @property
-    def mask_logits(self):
-        return GAIN * self.raw_mask_logits
 
     def forward(self, n_particles: int) -> ShiftSample:
         """Draw masks and effects.
@@ -166,7 +158,7 @@ class SparseShift(nn.Module):
         else:
             kl_mask = _bernoulli_log_prob(mask, self.mask_logits) - _bernoulli_log_prob(mask, self.prior_logit)
             kl_effect = _normal_log_prob(effect, mean, scale) - _normal_log_prob(effect, 0.0, self.effect_scale)
-        return ShiftSample(mask * effect, (self.mask_weight * kl_mask + kl_effect).sum() / n_particles)
+        return ShiftSample(mask * effect, (kl_mask + kl_effect).sum() / n_particles)
 
     def inclusion(self) -> torch.Tensor:
         """Posterior probability of each mask being 1, of shape ``[n_perturbations, n_latent]``."""
