@@ -1,6 +1,7 @@
 """Numbers to judge predictions by, as defined in the documentation."""
 
 from scvi_neuronedit.edit import energy_distance, pearson_delta
+from scvi_neuronedit.metrics._enrichment import latent_enrichment
 from scvi_neuronedit.metrics._mask_recovery import mask_recovery, match_latents
 from scvi_neuronedit.metrics._prediction import prediction_scores, rank_differential_features
 from scvi_neuronedit.metrics._treatment_effects import (
@@ -12,6 +13,7 @@ from scvi_neuronedit.metrics._treatment_effects import (
 __all__ = [
     "average_treatment_effect",
     "energy_distance",
+    "latent_enrichment",
     "mask_recovery",
     "match_latents",
     "pearson_delta",
