@@ -50,6 +50,10 @@ def test_combinations_can_be_perturbations_of_their_own():
     assert code.names == ("A", "A+B", "B", "C")
     np.testing.assert_array_equal(code.dosage(["B", "A"]), [0, 1, 0, 0])
     np.testing.assert_array_equal(code.dosage("B+A"), [0, 1, 0, 0])
+    np.testing.assert_array_equal(code.dosage({"A": 1.0, "B": 1.0, "C": 0.0}), [0, 1, 0, 0])
+    np.testing.assert_array_equal(code.dosage({"A": 0.5}), [0.5, 0, 0, 0])
+    with pytest.raises(ValueError, match="the dosages of a combination are 1"):
+        code.dosage({"A": 1.0, "B": 0.5})
     with pytest.raises(ValueError, match=r"'A\+C' was not seen in training.*combinations_as_unique=False"):
         code.dosage(["A", "C"])
 

@@ -154,7 +154,7 @@ def test_saved_models_compute_the_same(trained, simulation, cls, tmp_path):
     model = trained[cls]
     model.save(tmp_path / "model")
     other = simulation[simulation.obs["perturbation"].isin(["ctrl", "P1+P2", "P1"])].copy()
-    for again in (cls.load(tmp_path / "model", model.adata), cls.load(tmp_path / "model", other)):
+    for again in (cls.load(tmp_path / "model", adata) for adata in (model.adata, other, False)):
         assert again.perturbations == model.perturbations
         predicted = again.predict_perturbation("P1+P3", other)
         np.testing.assert_array_equal(predicted.X, model.predict_perturbation("P1+P3", other).X)

@@ -128,12 +128,12 @@ class DosageCode:
             if isinstance(perturbation, str):
                 perturbation = (perturbation,) if perturbation in self.names else self.parts(perturbation)
             names = [name for name in perturbation if name != self.control]
-            if self.combinations_as_unique and len(names) > 1:
-                names = [self.separator.join(sorted(names))]
             if len(set(names)) < len(names):
                 msg = f"perturbation {list(perturbation)!r} names one twice; pass dosages, such as {{'A': 2.0}}."
                 raise ValueError(msg)
             perturbation = dict.fromkeys(names, 1.0)
+        if self.combinations_as_unique:
+            perturbation = self._as_unique(perturbation)
         row = np.zeros(len(self.names), dtype=np.float32)
         for name, dose in perturbation.items():
             if name not in self.names:
@@ -157,6 +157,18 @@ class DosageCode:
         for row, label in zip(rows, distinct, strict=True):
             row[:] = self.dosage(label)
         return sparse.csr_matrix(rows)[codes]
+
+    def _as_unique(self, dosages: Mapping[str, float]) -> Mapping[str, float]:
+        """The combination as a perturbation of its own."""
+        given = {name: dose for name, dose in dosages.items() if dose != 0}
+        if len(given) < 2:
+            return given
+        if set(given.values()) != {1.0}:
+            msg = (
+                f"perturbation {dict(dosages)!r}: with combinations_as_unique=True the dosages of a combination are 1."
+            )
+            raise ValueError(msg)
+        return {self.separator.join(sorted(given)): 1.0}
 
     def _unknown(self, name: str) -> str:
         if self.combinations_as_unique and self.separator in name:

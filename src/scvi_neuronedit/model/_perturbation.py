@@ -189,6 +189,9 @@ class PerturbationModel(
         if self.adata is None:
             msg = "the model was loaded without data; load it with adata to train it."
             raise ValueError(msg)
+        if not np.array_equal(self.adata.var_names, self.var_names_):
+            msg = "adata.var_names differ from the features the model was made with; use adata[:, model.var_names_]."
+            raise ValueError(msg)
         if not 0 < train_size <= 1:
             msg = f"train_size={train_size}; it must be above 0 and at most 1."
             raise ValueError(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -168,6 +169,8 @@ class PerturbationPredictionMixin:
         if method == "perturbseq" and self.module.likelihood != "nb":
             msg = "method='perturbseq' is for counts, but the model has likelihood='normal'; pass method='mean'."
             raise ValueError(msg)
+        if isinstance(perturbations, str | Mapping):
+            perturbations = [perturbations]
         perturbations = list(self.perturbations if perturbations is None else perturbations)
         dosages = [self._code.dosage(perturbation) for perturbation in perturbations]
         with torch.inference_mode(), seeded(random_state):

@@ -190,8 +190,8 @@ class PerturbationModule(BaseModuleClass):
 
         Returns
         -------
-        ``basal`` and its ``mean`` and ``scale``, the total ``shift``, all of shape ``[n_particles, n_cells,
-        n_latent]``; ``shifts`` of the perturbations, ``kl_global`` and ``library``.
+        Draws ``basal`` with the ``mean`` and ``scale`` of their guide and the total ``shift``, with the dimensions particles,
+        cells, latent variables; ``shifts`` of the perturbations, ``kl_global`` and ``library``.
         """
         n_particles = n_particles or self.n_particles
         shifts, kl_global = self.draw_shifts(n_particles)
