@@ -115,8 +115,8 @@ def latent_model(task: Task, cls: type, keep_residual: bool = True) -> Predictio
     scvi.settings.seed = task.seed
     unique = {"combinations_as_unique": False} if cls is SVAEPlus else {}
     cls.setup_anndata(train, perturbation_key="perturbation", control="ctrl", **unique)
-    model = cls(train, n_latent=task.n_latent, n_hidden=200, n_layers=2, n_particles=1)
-    model.train(max_steps=task.steps, plan_kwargs={"lr": 1e-3}, enable_progress_bar=False)
+    model = cls(train, n_latent=task.n_latent, n_hidden=128, n_layers=2, n_particles=1)
+    model.train(max_steps=task.steps, plan_kwargs={"lr": 3e-3}, enable_progress_bar=False)
     return {
         label: log1p_cp10k(model.predict_perturbation(label, keep_residual=keep_residual).X) for label in task.held_out
     }

@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import scanpy as sc
 import scvi
+from anndata import AnnData, concat
 
 from scvi_neuronedit import NeuronEdit
 from scvi_neuronedit.data import MatrixReader
 from scvi_neuronedit.datasets import simulate_combinations
+from scvi_neuronedit.metrics import average_treatment_effect, summarize_treatment_effects
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,20 @@ def test_both_orders_are_predicted(trained, simulation, held_out):
     control = mean_of(simulation, "ctrl")
     truth = mean_of(simulation, f"{a}+{b}") - control
     assert np.corrcoef(predicted.mean(axis=0) - control, truth)[0, 1] > 0.8
+
+
+def test_the_prediction_is_scored_like_any_other(trained, simulation, held_out):
+    label = "+".join(held_out)
+    predicted = AnnData(
+        trained.predict_combination(held_out, "ctrl", layer_added=None, method="mean"), var=simulation.var
+    )
+    predicted.obs["perturbation"] = label
+    control = simulation[simulation.obs["perturbation"] == "ctrl"]
+    effect = average_treatment_effect(concat([control, predicted]), "perturbation", "ctrl")
+    observed = average_treatment_effect(simulation, "perturbation", "ctrl")
+    summary = summarize_treatment_effects(effect, observed, held_out=[label])
+    assert list(summary.index) == ["held out"]
+    assert summary.loc["held out", "pearson"] > 0.8
 
 
 def test_an_order_can_be_chosen_and_three_conditions_are_chained(trained):

@@ -169,6 +169,10 @@ def test_the_history_has_the_sparsity_and_training_takes_a_set_number_of_steps(s
     assert {"expected_active_train", "kl_global_train", "elbo_train", "reconstruction_loss_train"} <= set(model.history)
     scvi.settings.seed = 0
     model = SAMSVAE(seen, **SMALL)
+    model.train(max_epochs=2, batch_size=128, early_stopping=True, **FAST)
+    assert len(model.history["elbo_validation"]) == 2
+    assert model.n_train_ == round(0.9 * seen.n_obs)
+    model = SAMSVAE(seen, **SMALL)
     model.train(max_steps=10, train_size=0.8, check_val_every_n_epoch=1, **FAST)
     assert "elbo_validation" in model.history
     assert len(model.train_indices) == model.n_train_ == round(0.8 * seen.n_obs)

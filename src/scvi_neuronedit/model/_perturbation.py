@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 _OBSM_KEY = "_scvi_dosage"
 _UNS_KEY = "_scvi_perturbations"
 _MIN_SD = 1e-3
+_DEFAULT_MAX_STEPS = 30_000
 
 
 class PerturbationModel(
@@ -163,12 +164,16 @@ class PerturbationModel(
 
     def train(
         self,
-        max_steps: int = 30_000,
+        max_steps: int | None = None,
+        max_epochs: int | None = None,
         batch_size: int = 512,
-        train_size: float = 1.0,
+        train_size: float | None = None,
         **kwargs,
     ) -> None:
         """Maximise the ELBO for a set number of steps with the trainer of scvi-tools.
+
+        On a CPU, fewer particles (``n_particles=1``), narrower networks and a larger learning rate make training a matter of
+        minutes; the defaults are those of the paper.
 
         The ELBO levels off long before the masks are sparse, so training does not stop by it. The history has, beside
         the terms of the ELBO, ``active_train`` and ``expected_active_train``: the share of masks whose inclusion
@@ -177,11 +182,14 @@ class PerturbationModel(
         Parameters
         ----------
         max_steps
-            Number of training steps.
+            Number of training steps. If ``None``: what ``max_epochs`` says, or 30,000 if that is ``None`` too.
+        max_epochs
+            Number of passes through the data, at most.
         batch_size
             Number of cells in a minibatch.
         train_size
-            Share of the cells that is trained on, drawn with ``scvi.settings.seed``; the others are for validation.
+            Share of the cells that is trained on, drawn with ``scvi.settings.seed``; the others are for validation. If
+            ``None``: all, or 0.9 where early stopping or ``check_val_every_n_epoch`` makes use of the others.
         **kwargs
             As in scvi-tools: ``accelerator``, ``devices``, ``plan_kwargs`` (Adam with ``lr=3e-4``, ``eps=1e-8`` and no weight
             decay if not given), and all arguments of :class:`scvi.train.Trainer` (``gradient_clip_val=100`` if not given).
@@ -192,6 +200,9 @@ class PerturbationModel(
         if not np.array_equal(self.adata.var_names, self.var_names_):
             msg = "adata.var_names differ from the features the model was made with; use adata[:, model.var_names_]."
             raise ValueError(msg)
+        if train_size is None:
+            validates = kwargs.get("early_stopping") or kwargs.get("check_val_every_n_epoch") is not None
+            train_size = 0.9 if validates else 1.0
         if not 0 < train_size <= 1:
             msg = f"train_size={train_size}; it must be above 0 and at most 1."
             raise ValueError(msg)
@@ -201,9 +212,12 @@ class PerturbationModel(
         if not self.is_trained_:
             self._standardize_input(np.sort(order[:n_train]))
         self.n_train_ = n_train
+        steps_per_epoch = math.ceil(n_train / batch_size)
+        if max_steps is None:
+            max_steps = _DEFAULT_MAX_STEPS if max_epochs is None else max_epochs * steps_per_epoch
         loader = kwargs.pop("datasplitter_kwargs", {})
         super().train(
-            max_epochs=math.ceil(max_steps / math.ceil(n_train / batch_size)),
+            max_epochs=math.ceil(max_steps / steps_per_epoch) if max_epochs is None else max_epochs,
             max_steps=max_steps,
             batch_size=batch_size,
             datasplitter_kwargs={"external_indexing": [order[:n_train], order[n_train:]], **loader},
