@@ -134,9 +134,10 @@ def scvi_counterfactual(task: Task) -> Predictions:
     model = scvi.model.SCVI(train, gene_likelihood="nb", n_latent=task.n_latent)
     epochs = max(1, round(task.steps * 512 / train.n_obs))
     model.train(max_epochs=epochs, batch_size=512, train_size=1.0, enable_progress_bar=False)
-    control = train[train.obs["perturbation"] == "ctrl"].copy()
     predictions = {}
     for label in task.held_out:
+        # a new copy each time: scvi-tools does not look at the covariates of an AnnData it knows again
+        control = train[train.obs["perturbation"] == "ctrl"].copy()
         for name in names:
             control.obs[name] = np.float32(name in label.split("+"))
         predictions[label] = log1p_cp10k(model.posterior_predictive_sample(control).todense())

@@ -185,6 +185,17 @@ def test_the_same_seed_gives_the_same_model(seen):
     assert fit(seen).fingerprint == fit(seen).fingerprint
 
 
+def test_models_of_the_same_cells_do_not_disturb_each_other(seen):
+    SAMSVAE.setup_anndata(seen, **KEYS)
+    model = SAMSVAE(seen, **SMALL)
+    SVAEPlus.setup_anndata(seen, **KEYS)
+    SVAEPlus(seen, **SMALL)
+    assert seen.obsm["_scvi_dosage"].shape[1] > len(model.perturbations)
+    model.train(max_steps=5, **FAST)
+    assert np.isfinite(model.get_elbo(n=1))
+    assert model.get_perturbation_effects()["perturbation"].nunique() == 5
+
+
 def test_a_perturbation_without_cells_relaxes_to_the_prior(seen):
     dosages = pd.DataFrame({"P1": (seen.obs["perturbation"] == "P1").astype(float), "absent": 0.0})
     seen.obsm["dose"] = dosages

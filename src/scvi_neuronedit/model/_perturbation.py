@@ -212,6 +212,8 @@ class PerturbationModel(
         if not self.is_trained_:
             self._standardize_input(np.sort(order[:n_train]))
         self.n_train_ = n_train
+        # another model may have been registered with these cells since
+        self.adata.obsm[_OBSM_KEY] = self._dosages(self.adata)
         steps_per_epoch = math.ceil(n_train / batch_size)
         if max_steps is None:
             max_steps = _DEFAULT_MAX_STEPS if max_epochs is None else max_epochs * steps_per_epoch

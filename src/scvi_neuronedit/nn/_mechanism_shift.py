@@ -164,7 +164,7 @@ class SparseShift(nn.Module):
         """Posterior probability of each mask being 1, of shape ``[n_perturbations, n_latent]``."""
         return torch.sigmoid(self.mask_logits)
 
-    def moments(self, n_particles: int = 500) -> ShiftMoments:
+    def moments(self, n_particles: int = 200) -> ShiftMoments:
         """Posterior of the shifts: exact for the mean-field guide, over draws of the mask for the correlated one.
 
         Parameters
