@@ -85,8 +85,9 @@ def test_a_layer_holds_the_prediction_and_all_other_cells(trained):
     array = trained.predict_combination(["P1", "P2"], "ctrl", adata, layer_added=None, method="mean")
     np.testing.assert_array_equal(adata.layers["predicted"][started], array)
     record = adata.uns["neuronedit"]["predicted"]
-    assert record["combination"] == ["P1", "P2"]
+    assert record["combination"] == "P1 + P2"
     assert record["order"] == "average"
+    assert adata.obs["predicted_support"].notna().to_numpy().tolist() == started.tolist()
     with pytest.raises(ValueError, match="is already in adata.layers"):
         trained.predict_combination(["P1", "P2"], "ctrl", adata, method="mean")
 

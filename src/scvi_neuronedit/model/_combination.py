@@ -64,7 +64,8 @@ class CombinationMixin:
         adata
             AnnData with cells of the conditions; edits are learnt on the model's own data. The model's own if ``None``.
         layer_added
-            Layer of ``adata`` to write. ``None`` returns the prediction instead.
+            Layer of ``adata`` to write, with a record in ``adata.uns["neuronedit"]`` and each predicted cell's support, as
+            :meth:`apply_edit` writes them. ``None`` returns the prediction instead.
         order
             ``"average"``: start from the cells of every condition in turn; the prediction is all of them. ``"given"``: start
             from the cells of the first condition, and apply the edits of the others in the order given.
@@ -93,12 +94,13 @@ class CombinationMixin:
         learn = {"layers": layers, "match_labels": match_labels, "random_state": random_state, **params}
         edits = self._single_edits(conditions, control, method, batch_size=batch_size, **learn)
         starts = range(len(conditions)) if order == "average" else range(1)
-        values = []
+        values, support = [], np.full(adata.n_obs, np.nan)
         for start in starts:
             query = np.zeros(adata.n_obs, dtype=bool)
             query[rows[start]] = True
+            edit = _chain_of_others(edits, start)
             edited = self.apply_edit(
-                _chain_of_others(edits, start),
+                edit,
                 adata,
                 query,
                 keep_residual=keep_residual,
@@ -106,6 +108,8 @@ class CombinationMixin:
                 batch_size=batch_size,
             )
             values.append(edited)
+            if layer_added is not None:
+                support[query] = self._support(edit, adata, rows[start], batch_size)["support"]
         rows, values = np.concatenate([rows[start] for start in starts]), np.concatenate(values)
         values, rows = values[np.argsort(rows)], np.sort(rows)
         if layer_added is None:
@@ -117,15 +121,17 @@ class CombinationMixin:
             "model": self.fingerprint,
             "layer": self._setup_arg("layer") or "X",
             "likelihood": self.module.likelihood,
-            "combination": [describe_selection(condition) for condition in conditions],
+            "combination": " + ".join(describe_selection(condition) for condition in conditions),
             "control": describe_selection(control),
             "order": order,
-            "edits": [repr(edit) for edit in edits],
+            "edits": "\n".join(repr(edit) for edit in edits),
             "n_query": len(rows),
             "keep_residual": keep_residual,
             "random_state": random_state,
+            "support": {"mean": float(np.nanmean(support))},
         }
         adata.layers[layer_added] = matrix
+        adata.obs[f"{layer_added}_support"] = support
         record_layer(adata, layer_added, record)
         return None
 
