@@ -2,5 +2,13 @@
 
 from scvi_neuronedit.model._neuronedit import NeuronEdit
 from scvi_neuronedit.model._regulatory_ode import RegulatoryODE
+from scvi_neuronedit.model._samsvae import CPAVAE, SAMSVAE, ConditionalVAE, SVAEPlus
 
-__all__ = ["NeuronEdit", "RegulatoryODE"]
+__all__ = [
+    "CPAVAE",
+    "SAMSVAE",
+    "ConditionalVAE",
+    "NeuronEdit",
+    "RegulatoryODE",
+    "SVAEPlus",
+]

@@ -25,6 +25,7 @@ from scvi_neuronedit.data import (
     use_csr_matrix,
 )
 from scvi_neuronedit.model._batches import BatchMixin
+from scvi_neuronedit.model._combination import CombinationMixin
 from scvi_neuronedit.model._editing import EditingMixin
 from scvi_neuronedit.model._effect import EffectMixin
 from scvi_neuronedit.model._forward import ForwardMixin
@@ -49,6 +50,7 @@ CONDITION_KEY = "condition"
 class NeuronEdit(
     EditingMixin,
     BatchMixin,
+    CombinationMixin,
     SupportMixin,
     EffectMixin,
     ProgramsMixin,
