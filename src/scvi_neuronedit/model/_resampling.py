@@ -52,7 +52,7 @@ class ResamplingMixin:
         """The edit learnt on other cells, of all networks or of the one with this number."""
         steps = [step for step in edit.steps if number is None or step.layer.partition("/")[2] in ("", str(number))]
         maps, layers = [step.map for step in steps], [step.layer for step in steps]
-        again = self._learn(self.adata, populations, maps, layers, batch_size=batch_size)
+        again = self._learn(self._table(self.adata), populations, maps, layers, batch_size=batch_size)
         return again.scale(edit.steps[0].strength)
 
     def _errors_of_left_out_groups(self, edit: Edit, random_state: int, batch_size: int | None) -> NDArray[np.float64]:
@@ -61,12 +61,12 @@ class ResamplingMixin:
         if sample is None:
             return np.empty((0, len(self.var_names_)))
         cells, (source_groups, target_groups) = sample
-        errors = []
+        adata, errors = self._table(self.adata), []
         for group in np.unique(source_groups):
             in_source, in_target = source_groups == group, target_groups == group
             learnt = self._relearn(edit, cells.subset(~in_source, ~in_target), batch_size)
-            predicted = self._comparable(self.adata, cells.source[in_source], learnt, batch_size=batch_size)
-            truth = self._comparable(self.adata, cells.target[in_target], batch_size=batch_size)
+            predicted = self._comparable(adata, cells.source[in_source], learnt, batch_size=batch_size)
+            truth = self._comparable(adata, cells.target[in_target], batch_size=batch_size)
             errors.append(predicted.mean(axis=0) - truth.mean(axis=0))
         return np.array(errors)
 
