@@ -54,6 +54,8 @@ class AutoencoderModule(BaseModuleClass):
         super().__init__()
         self.widths = [n_input] if isinstance(n_input, int) else list(n_input)
         likelihoods = [likelihood] if isinstance(likelihood, str) else likelihood
+        self.x_keys = modality_keys(REGISTRY_KEYS.X_KEY, len(self.widths))
+        self.px_keys = modality_keys("px", len(self.widths))
         self.networks = nn.ModuleList(
             Autoencoder(sum(self.widths), hidden, n_latent, dropout_rate) for _ in range(n_networks)
         )
@@ -66,11 +68,6 @@ class AutoencoderModule(BaseModuleClass):
         """Where the features of each modality are."""
         ends = [sum(self.widths[: i + 1]) for i in range(len(self.widths))]
         return [slice(end - width, end) for end, width in zip(ends, self.widths, strict=True)]
-
-    @property
-    def x_keys(self) -> list[str]:
-        """Registry keys of the data of each modality."""
-        return modality_keys(REGISTRY_KEYS.X_KEY, len(self.heads))
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -105,6 +102,8 @@ class AutoencoderModule(BaseModuleClass):
         )
 
     def _of_heads(self, values: torch.Tensor) -> list[tuple[Head, torch.Tensor]]:
+        if len(self.heads) == 1:  # splitting takes time, and once more in the backward pass
+            return [(self.heads[0], values)]
         return list(zip(self.heads, values.split(self.widths, dim=-1), strict=True))
 
     def _get_inference_input(self, tensors: dict[str, torch.Tensor], **kwargs) -> dict:
@@ -128,8 +127,7 @@ class AutoencoderModule(BaseModuleClass):
         """
         output = torch.stack([network(code, after="code") for network, code in zip(self.networks, z, strict=True)])
         means = self._of_heads(self.mean(output, library))
-        names = modality_keys("px", len(self.heads))
-        return {name: head.distribution(mean) for name, (head, mean) in zip(names, means, strict=True)}
+        return {key: head.distribution(mean) for key, (head, mean) in zip(self.px_keys, means, strict=True)}
 
     def loss(self, tensors: dict, inference_outputs: dict, generative_outputs: dict) -> LossOutput:
         """Negative log-likelihood per cell, its constant left out for the normal likelihood.
@@ -137,7 +135,7 @@ class AutoencoderModule(BaseModuleClass):
         The loss is summed over modalities, and over networks, so that each has the gradient it would have alone; what is
         reported per cell is their mean over networks.
         """
-        parts = zip(self.heads, modality_keys("px", len(self.heads)), self.x_keys, strict=True)
+        parts = zip(self.heads, self.px_keys, self.x_keys, strict=True)
         reconstruction = sum(head.reconstruction_loss(generative_outputs[px], tensors[key]) for head, px, key in parts)
         return LossOutput(loss=reconstruction.mean(dim=1).sum(), reconstruction_loss=reconstruction.mean(dim=0))
 
