@@ -73,8 +73,8 @@ def test_edit_decodes_without_and_with(likelihood):
 
 
 def test_inverse_dispersion():
-    assert module("poisson").inverse_dispersion() is None
-    np.testing.assert_array_equal(module("nb").inverse_dispersion(), np.ones(3))
+    assert module("poisson").heads[0].inverse_dispersion() is None
+    np.testing.assert_array_equal(module("nb").heads[0].inverse_dispersion(), np.ones(3))
 
 
 # several networks ----------------------------------------------------------------------------------------------------
@@ -123,3 +123,46 @@ def test_activations_of_several_networks_stand_side_by_side():
     torch.testing.assert_close(nets.activations(COUNTS, None, "code/2"), codes[1])
     edited = nets.activations(COUNTS, None, "code", {"code/1": lambda a: a * 2})
     torch.testing.assert_close(edited, torch.cat([codes[0] * 2, codes[1]], dim=1))
+
+
+# several modalities --------------------------------------------------------------------------------------------------
+
+
+PROTEINS = torch.tensor([[0.5, -1], [2, 0], [0, 3]])
+
+
+def joint(**kwargs):
+    torch.manual_seed(0)
+    return AutoencoderModule([3, 2], hidden=(4,), n_latent=2, likelihood=["nb", "normal"], **kwargs).eval()
+
+
+def test_modalities_share_the_code_and_have_their_own_likelihood():
+    net = joint()
+    _, generative, loss = net({"X": COUNTS, "X_2": PROTEINS})
+    library = COUNTS.sum(dim=1, keepdim=True).clamp(min=1)
+    output = net.networks[0](torch.cat([torch.log1p(1e4 * COUNTS / library), PROTEINS], dim=1)).detach()
+    mean = (torch.softmax(output[:, :3], dim=1) * library).numpy().astype(float)
+    np.testing.assert_allclose(generative["px"].mean[0].detach(), mean, rtol=1e-5)
+    torch.testing.assert_close(generative["px_2"].loc[0].detach(), output[:, 3:])
+    expected = -stats.nbinom(1.0, 1 / (1 + mean)).logpmf(COUNTS.numpy()).sum(axis=1)
+    expected = expected + 0.5 * ((output[:, 3:] - PROTEINS) ** 2).sum(dim=1).numpy()
+    np.testing.assert_allclose(loss.reconstruction_loss["reconstruction_loss"].detach(), expected, rtol=1e-4)
+
+
+def test_an_edit_of_the_code_reaches_every_modality():
+    net = joint(n_networks=2)
+    x = torch.cat([COUNTS, PROTEINS], dim=1)
+    before, after = net.edit(x, None, {"code/1": lambda a: a + 1})
+    assert before.shape == (1, 3, 5)
+    assert ((after - before).abs() > 0).any(dim=1).all()
+    # each library stays what it was
+    torch.testing.assert_close(after[0, :, :3].sum(dim=1), COUNTS.sum(dim=1).clamp(min=1))
+
+
+def test_libraries_are_those_of_each_modality():
+    net = AutoencoderModule([3, 2], hidden=(4,), n_latent=2, likelihood=["nb", "poisson"])
+    x = torch.tensor([[1.0, 2, 3, 10, 0]])
+    torch.testing.assert_close(net.library_size(x, None), torch.tensor([[6.0, 10]]))
+    torch.testing.assert_close(net.scale_counts(x, 2.0), torch.tensor([[1 / 3, 2 / 3, 1, 2, 0]]))
+    torch.testing.assert_close(joint().scale_counts(x, 2.0)[:, 3:], x[:, 3:])
+    assert net.columns == [slice(0, 3), slice(3, 5)]

@@ -23,6 +23,7 @@ from scvi_neuronedit.data._matrix import (
     summarize_values,
     use_csr_matrix,
 )
+from scvi_neuronedit.data._modalities import JoinedModalities, JoinedReader
 from scvi_neuronedit.data._names import listed, unknown_name
 from scvi_neuronedit.data._obs import check_obs_column, check_size_factors
 from scvi_neuronedit.data._populations import Populations, fingerprint_cells, select_populations
@@ -36,6 +37,8 @@ __all__ = [
     "RECORD_KEY",
     "Controls",
     "DosageCode",
+    "JoinedModalities",
+    "JoinedReader",
     "MatrixReader",
     "Perturbation",
     "Populations",

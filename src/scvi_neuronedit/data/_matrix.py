@@ -34,12 +34,14 @@ class MatrixReader:
         Where the layer is.
     layer
         Name of the layer; ``X`` if ``None``.
+    owner
+        What to call the AnnData in error messages.
     """
 
-    def __init__(self, adata: AnnData, layer: str | None) -> None:
+    def __init__(self, adata: AnnData, layer: str | None, owner: str = "adata") -> None:
         if layer is not None and layer not in adata.layers:
-            raise KeyError(unknown_name("layer", layer, "adata.layers", list(adata.layers)))
-        self.name = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+            raise KeyError(unknown_name("layer", layer, f"{owner}.layers", list(adata.layers)))
+        self.name = f"{owner}.X" if layer is None else f"{owner}.layers[{layer!r}]"
         matrix = adata.X if layer is None else adata.layers[layer]
         if matrix is None:
             msg = f"{self.name} is empty; name the layer that holds the data."
@@ -51,6 +53,11 @@ class MatrixReader:
             matrix = matrix.tocsr()
         self._matrix = matrix
         self.shape = matrix.shape
+
+    @property
+    def parts(self) -> list[MatrixReader]:
+        """The reader of every modality: only this one."""
+        return [self]
 
     @property
     def is_sparse(self) -> bool:
@@ -193,17 +200,19 @@ def match_features(adata: AnnData, var_names: Sequence[str]) -> NDArray[np.intp]
     return positions
 
 
-def check_unique_features(adata: AnnData) -> None:
+def check_unique_features(adata: AnnData, owner: str = "adata") -> None:
     """Refuse duplicated feature names.
 
     Parameters
     ----------
     adata
         AnnData to look at.
+    owner
+        What to call it in error messages.
     """
     if not adata.var_names.is_unique:
         duplicates = adata.var_names[adata.var_names.duplicated()].unique().tolist()
-        msg = f"adata.var_names are not unique: {listed(duplicates)}; see AnnData.var_names_make_unique()."
+        msg = f"{owner}.var_names are not unique: {listed(duplicates)}; see AnnData.var_names_make_unique()."
         raise ValueError(msg)
 
 

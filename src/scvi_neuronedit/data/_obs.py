@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def check_obs_column(adata: AnnData, argument: str, column: str | None) -> None:
+def check_obs_column(adata: AnnData, argument: str, column: str | None, owner: str = "adata") -> None:
     """Refuse a column that is not there or has gaps.
 
     Parameters
@@ -23,13 +23,15 @@ def check_obs_column(adata: AnnData, argument: str, column: str | None) -> None:
         Name of the argument, for error messages.
     column
         Name of the column; ``None`` if there is none to check.
+    owner
+        What to call the AnnData in error messages.
     """
     if column is None:
         return
     if column not in adata.obs:
-        raise KeyError(unknown_name(argument, column, "adata.obs", adata.obs.columns))
+        raise KeyError(unknown_name(argument, column, f"{owner}.obs", adata.obs.columns))
     if n_missing := int(adata.obs[column].isna().sum()):
-        msg = f"{argument}: adata.obs[{column!r}] has no value for {n_missing} of {adata.n_obs} cells."
+        msg = f"{argument}: {owner}.obs[{column!r}] has no value for {n_missing} of {adata.n_obs} cells."
         raise ValueError(msg)
 
 

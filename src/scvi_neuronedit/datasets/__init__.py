@@ -1,5 +1,6 @@
 """Simulators with known truth, and the networks they run on."""
 
+from scvi_neuronedit.datasets._cite import simulate_cite_seq
 from scvi_neuronedit.datasets._norman import norman_2019
 from scvi_neuronedit.datasets._ode_system import ODESystem, example_network
 from scvi_neuronedit.datasets._perturbations import simulate_combinations, simulate_mechanism_shifts
@@ -14,6 +15,7 @@ __all__ = [
     "norman_2019",
     "read_trajectories",
     "simulate_batches",
+    "simulate_cite_seq",
     "simulate_combinations",
     "simulate_conditions",
     "simulate_mechanism_shifts",

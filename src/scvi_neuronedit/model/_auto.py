@@ -79,7 +79,7 @@ def choose_edit(
     batch_size
         Number of cells in a minibatch.
     """
-    default_layers = _CODE if model._is_count_model else _BOTH
+    default_layers = _BOTH if model._edits_expression("output") else _CODE
     preferred = Candidate(PREFERRED, tuple(layers) or default_layers)
     sample = sample_populations(populations, random_state)
     if sample is None:
@@ -96,7 +96,7 @@ def choose_edit(
 
     control, truth = (model._comparable(adata, rows, batch_size=batch_size) for rows in (cells.source, cells.target))
     arguments = control, truth, *groups, predict
-    scores = leave_group_out(*arguments, _candidates(layers, counts=model._is_count_model))
+    scores = leave_group_out(*arguments, _candidates(layers, counts=not model._edits_expression("output")))
     best = choose_candidate(scores, preferred)
     if best != NO_EDIT:
         weaker = leave_group_out(*arguments, [replace(best, strength=strength) for strength in STRENGTHS])

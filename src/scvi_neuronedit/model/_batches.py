@@ -11,7 +11,6 @@ import torch
 from scvi.utils import track
 
 from scvi_neuronedit.data import (
-    MatrixReader,
     assemble,
     check_layer_is_free,
     check_obs_column,
@@ -137,10 +136,10 @@ class BatchMixin:
         _report(links.values())
         ways = {batch: [links[step] for step in zip(path[:-1], path[1:], strict=True)] for batch, path in paths.items()}
 
-        reader = MatrixReader(adata, self._setup_arg("layer"))
+        reader = self._reader(adata)
         rows = np.flatnonzero(np.isin(found.batch, list(ways)))
         corrected = self._corrected_minibatches(ways, found, adata, rows, random_state, batch_size, silent)
-        keep_sparse = layer_added is not None and reader.is_sparse and self._is_count_model
+        keep_sparse = layer_added is not None and reader.is_sparse and self._has_counts
         matrix = assemble(reader, rows, corrected, whole_layer=True, keep_sparse=keep_sparse)
         if layer_added is None:
             return matrix
@@ -150,8 +149,7 @@ class BatchMixin:
             support[cells] = self._support(way[0].edit, adata, cells, batch_size)["support"]
         record = {
             "model": self.fingerprint,
-            "layer": self._setup_arg("layer") or "X",
-            "likelihood": self.module.likelihood,
+            **self._describe_data(),
             "edit": f"batches to {reference}, by controls {describe_selection(controls)}",
             "query": "all batches" if reference not in found.batch else f"all batches but {reference}",
             "n_query": len(rows),
@@ -258,7 +256,7 @@ class BatchMixin:
     def _batch_method(
         self, method: Method | None, layers: str | Sequence[str] | None
     ) -> tuple[list[str | ActivationMap], list[str]]:
-        if method is None and layers is None and not self._is_count_model:
+        if method is None and layers is None and self._edits_expression("output"):
             method, layers = ("group", "percentile"), ("code", "output")
         return self._checked_layers("group" if method is None else method, layers)
 

@@ -10,7 +10,6 @@ import pandas as pd
 from scipy import stats
 
 from scvi_neuronedit.data import (
-    MatrixReader,
     assemble,
     check_layer_is_free,
     describe_selection,
@@ -114,13 +113,12 @@ class CombinationMixin:
         values, rows = values[np.argsort(rows)], np.sort(rows)
         if layer_added is None:
             return values
-        reader = MatrixReader(adata, self._setup_arg("layer"))
-        keep_sparse = reader.is_sparse and keep_residual and self._is_count_model
+        reader = self._reader(adata)
+        keep_sparse = reader.is_sparse and keep_residual and self._has_counts
         matrix = assemble(reader, rows, [(slice(None), values)], whole_layer=True, keep_sparse=keep_sparse)
         record = {
             "model": self.fingerprint,
-            "layer": self._setup_arg("layer") or "X",
-            "likelihood": self.module.likelihood,
+            **self._describe_data(),
             "combination": " + ".join(describe_selection(condition) for condition in conditions),
             "control": describe_selection(control),
             "order": order,
@@ -262,7 +260,7 @@ class CombinationMixin:
     ) -> NDArray[np.float64]:
         """Mean of the predicted combination, each condition started from weighing the same."""
         means = [
-            self._comparable(self.adata, rows[start], _chain_of_others(edits, start), batch_size=batch_size)
+            self._comparable(self._table(self.adata), rows[start], _chain_of_others(edits, start), batch_size=batch_size)
             .mean(axis=0, dtype=np.float64)
             for start in range(len(edits))
         ]  # fmt: skip

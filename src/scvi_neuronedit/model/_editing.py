@@ -11,7 +11,6 @@ import numpy as np
 from scvi import settings
 
 from scvi_neuronedit.data import (
-    MatrixReader,
     assemble,
     check_layer_is_free,
     describe_selection,
@@ -63,7 +62,8 @@ class EditingMixin:
             maps, one for each of ``layers``.
         layers
             Layer, or layers, whose activations are edited; each later one is learnt on the source as edited so far. With
-            the normal likelihood ``"output"`` is the expression itself, each cell's residual included. If ``None``:
+            the normal likelihood ``"output"`` is the expression itself, each cell's residual included (of a MuData, that of
+            the modalities with this likelihood). If ``None``:
             ``"code"``, or what ``"auto"`` chooses.
         match_labels
             Whether to give both populations the same composition of the registered labels. Cells of labels that
@@ -197,11 +197,11 @@ class EditingMixin:
         mask = self._query(adata, edit, query)
         rows = np.flatnonzero(mask)
         self._warn_of_target_cells(edit, adata, mask)
-        reader = MatrixReader(adata, self._setup_arg("layer"))
+        reader = self._reader(adata)
         edited = self._edited_minibatches(
             edit.scale(strength), adata, rows, keep_residual, random_state, batch_size, silent
         )
-        keep_sparse = layer_added is not None and reader.is_sparse and keep_residual and self._is_count_model
+        keep_sparse = layer_added is not None and reader.is_sparse and keep_residual and self._has_counts
         matrix = assemble(reader, rows, edited, whole_layer=layer_added is not None, keep_sparse=keep_sparse)
         if layer_added is None:
             return matrix
@@ -223,8 +223,7 @@ class EditingMixin:
         ]
         record = {
             "model": edit.model,
-            "layer": self._setup_arg("layer") or "X",
-            "likelihood": self.module.likelihood,
+            **self._describe_data(),
             "edit": describe(edit.info),
             "steps": json.dumps(steps),
             "source": edit.info.get("source", ""),

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from mudata import MuData
 from scvi import settings
 from scvi.utils import track
 
 from scvi_neuronedit.data import (
+    JoinedModalities,
     MatrixReader,
     check_size_factors,
     fingerprint_cells,
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from scvi_neuronedit.data import Selection
+    from scvi_neuronedit.data import JoinedReader, Selection
     from scvi_neuronedit.edit import Step
 
 
@@ -46,14 +48,33 @@ class ForwardMixin:
         return digest.hexdigest()[:16]
 
     @property
-    def _is_count_model(self) -> bool:
-        return self.module.likelihood != "normal"
+    def _has_counts(self) -> bool:
+        return any(head.is_count for head in self.module.heads)
 
-    def _setup_arg(self, name: str) -> str | None:
-        return self.registry["setup_args"][name]
+    @property
+    def _is_count(self) -> NDArray[np.bool_]:
+        """Whether each feature is counts."""
+        return np.repeat([head.is_count for head in self.module.heads], self.module.widths)
 
-    def _checked_adata(self, adata: AnnData | None) -> AnnData:
-        """The AnnData to work on, after checking that the model can."""
+    def _table(self, adata: AnnData | MuData) -> AnnData | JoinedModalities:
+        """An AnnData as it is, a MuData as its modalities side by side."""
+        if isinstance(adata, JoinedModalities):
+            return adata
+        if self._modalities is not None:
+            return JoinedModalities(adata, self._modalities)
+        if isinstance(adata, MuData):
+            msg = (
+                "adata is a MuData, but the model is one of an AnnData (setup_anndata); pass the AnnData of a modality."
+            )
+            raise TypeError(msg)
+        return adata
+
+    def _reader(self, adata: AnnData | JoinedModalities) -> MatrixReader | JoinedReader:
+        """Reader of the registered layer, or layers."""
+        return adata.reader if isinstance(adata, JoinedModalities) else MatrixReader(adata, self._setup_arg("layer"))
+
+    def _checked_adata(self, adata: AnnData | MuData | None) -> AnnData | JoinedModalities:
+        """The AnnData to work on, or what stands for one, after checking that the model can."""
         if not self.is_trained_:
             msg = "the model is not trained; call train() first."
             raise RuntimeError(msg)
@@ -61,7 +82,7 @@ class ForwardMixin:
         if adata is None:
             msg = "the model was loaded without data: learning, and whatever is not given its own adata, needs adata."
             raise ValueError(msg)
-        return adata
+        return self._table(adata)
 
     def _check_layer(self, layer: str) -> None:
         names = [*self.module.layer_names]
@@ -102,11 +123,11 @@ class ForwardMixin:
         self, adata: AnnData, rows: NDArray[np.intp], batch_size: int | None, *, silent: bool
     ) -> Iterator[tuple[slice, NDArray[np.float32], torch.Tensor, torch.Tensor | None]]:
         """Where among ``rows``, the rows of the layer, and the network's input, minibatch by minibatch."""
-        reader = MatrixReader(adata, self._setup_arg("layer"))
+        reader = self._reader(adata)
         columns = match_features(adata, self.var_names_)
         size_factor_key = self._setup_arg("size_factor_key")
         size_factors = None
-        if size_factor_key is not None and self._is_count_model:
+        if size_factor_key is not None and self._has_counts:
             check_size_factors(adata, size_factor_key)
             size_factors = adata.obs[size_factor_key].to_numpy(dtype=np.float32)[:, None]
         batch_size = batch_size or settings.batch_size
@@ -114,25 +135,27 @@ class ForwardMixin:
             where = slice(first, first + batch_size)
             values = reader(rows[where])
             x = values[:, columns]
-            if adata is not self.adata:
-                self._check_query_values(x, reader.name, warn=first == 0)
+            if getattr(adata, "mdata", adata) is not self.adata:
+                for i, part in enumerate(reader.parts):
+                    self._check_query_values(x[:, self.module.columns[i]], part.name, i, warn=first == 0)
             size_factor = None if size_factors is None else torch.from_numpy(size_factors[rows[where]])
             yield where, values, torch.from_numpy(x), size_factor
 
-    def _check_query_values(self, x: NDArray[np.float32], name: str, *, warn: bool) -> None:
+    def _check_query_values(self, x: NDArray[np.float32], name: str, modality: int, *, warn: bool) -> None:
         """Refuse values the network cannot have seen; warn of what looks like another scale."""
+        is_count = self.module.heads[modality].is_count
         if not np.isfinite(x).all():
             msg = f"{name} holds NaN or infinite values."
             raise ValueError(msg)
-        if self.nonnegative_ and (x < 0).any():
+        if self.nonnegative_[modality] and (x < 0).any():
             msg = (
                 f"{name} holds negative values (such as {x.min():g}), but the model was trained on values without any."
             )
             raise ValueError(msg)
         is_integer = bool((x == np.rint(x)).all())
-        if warn and is_integer != self._is_count_model and x.any():
+        if warn and is_integer != is_count and x.any():
             kinds = ("values that are not whole numbers", "counts")
-            msg = f"{name} looks like {kinds[is_integer]}, but the model was trained on {kinds[self._is_count_model]}."
+            msg = f"{name} looks like {kinds[is_integer]}, but the model was trained on {kinds[is_count]}."
             warnings.warn(msg, UserWarning, stacklevel=settings.warnings_stacklevel)
 
     def _activations(
@@ -167,7 +190,7 @@ class ForwardMixin:
         """What is edited at a layer: its activations, or at the output the expression, residual included."""
         if not self._edits_expression(layer):
             return self._activations(adata, rows, layer, edit, batch_size=batch_size)
-        return self._expression(adata, rows, edit, batch_size=batch_size)
+        return self._expression(adata, rows, edit, batch_size=batch_size)[:, self._levels]
 
     def _expression(
         self, adata: AnnData, rows: NDArray[np.intp], edit: Edit | None = None, *, batch_size: int | None = None
@@ -182,10 +205,20 @@ class ForwardMixin:
     ) -> NDArray[np.float32]:
         """The same on a scale on which cells can be compared: counts as log1p of counts per 10,000."""
         x = self._expression(adata, rows, edit, batch_size=batch_size)
-        return np.log1p(x / x.sum(axis=1, keepdims=True).clip(min=1) * 1e4) if self._is_count_model else x
+        for head, columns in zip(self.module.heads, self.module.columns, strict=True):
+            if head.is_count:
+                counts = x[:, columns]
+                x[:, columns] = np.log1p(counts / counts.sum(axis=1, keepdims=True).clip(min=1) * 1e4)
+        return x
 
     def _edits_expression(self, layer: str) -> bool:
-        return layer == "output" and not self._is_count_model
+        """Whether editing a layer is editing the expression itself, which counts do not allow."""
+        return layer == "output" and not all(head.is_count for head in self.module.heads)
+
+    @property
+    def _levels(self) -> NDArray[np.bool_] | slice:
+        """The features whose expression itself can be edited: those that are not counts."""
+        return ~self._is_count if self._has_counts else slice(None)
 
     def _edited(
         self,
@@ -233,15 +266,33 @@ class ForwardMixin:
             before, after = (mean.mean(dim=0).cpu().numpy() for mean in self.module.edit(x, size_factor, edits))
             if not keep_residual:
                 edited = after
-            elif self._is_count_model:
-                edited = carry_counts(x.numpy(), before, after, rng, self.module.inverse_dispersion())
             else:
-                edited = x.numpy() + (after - before)
-            edited = edited.clip(min=0) if self.nonnegative_ else edited
+                edited = self._with_residual(x.numpy(), before, after, rng)
+            edited = self._clip(edited)
         if "output" in edit.layers and self._edits_expression("output"):
-            edited = edit(edited, "output")
-            edited = edited.clip(min=0) if self.nonnegative_ else edited
+            edited = edited.copy()
+            edited[:, self._levels] = edit(edited[:, self._levels], "output")
+            edited = self._clip(edited)
         return edited
+
+    def _with_residual(
+        self, x: NDArray[np.float32], before: NDArray, after: NDArray, rng: np.random.Generator
+    ) -> NDArray[np.float32]:
+        """What each cell becomes, if it keeps what the autoencoder does not explain of it."""
+        edited = np.empty_like(x)
+        for head, i in zip(self.module.heads, self.module.columns, strict=True):
+            if head.is_count:
+                edited[:, i] = carry_counts(x[:, i], before[:, i], after[:, i], rng, head.inverse_dispersion())
+            else:
+                edited[:, i] = x[:, i] + (after[:, i] - before[:, i])
+        return edited
+
+    def _clip(self, edited: NDArray[np.float32]) -> NDArray[np.float32]:
+        """No negative values where the registered layer has none."""
+        if not any(self.nonnegative_):
+            return edited
+        lowest = np.repeat(np.where(self.nonnegative_, 0, -np.inf), self.module.widths)
+        return np.maximum(edited, lowest.astype(np.float32))
 
     def _edited_minibatches(
         self,

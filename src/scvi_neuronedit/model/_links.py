@@ -155,7 +155,7 @@ class LinkLearner:
         means = test.groupby("feature", sort=False)[["emd_after", "emd_limit"]].mean()
         share = signal_share(pairs, random_state=self.random_state)
         share[(means["emd_after"] > means["emd_limit"]).to_numpy()] = 0
-        return share > 0 if self.model._is_count_model else share
+        return np.where(self.model._is_count, share > 0, share)
 
     def _values(self, rows: NDArray[np.intp], edit: Edit | None = None) -> NDArray[np.float32]:
         return self.model._comparable(self.adata, rows, edit, batch_size=self.batch_size)

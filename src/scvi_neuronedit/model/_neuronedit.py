@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
-from scvi import REGISTRY_KEYS, settings
-from scvi.data import AnnDataManager
-from scvi.data.fields import CategoricalObsField, LayerField, NumericalObsField
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
-from scvi.utils import setup_anndata_dsp
 
-from scvi_neuronedit.data import (
-    MatrixReader,
-    check_likelihood,
-    check_obs_column,
-    check_size_factors,
-    check_unique_features,
-    match_gene_sets,
-    summarize_values,
-    unknown_name,
-    use_csr_matrix,
-)
+from scvi_neuronedit.data import check_likelihood, match_gene_sets, unknown_name
 from scvi_neuronedit.model._batches import BatchMixin
 from scvi_neuronedit.model._combination import CombinationMixin
 from scvi_neuronedit.model._editing import EditingMixin
@@ -31,8 +16,9 @@ from scvi_neuronedit.model._effect import EffectMixin
 from scvi_neuronedit.model._forward import ForwardMixin
 from scvi_neuronedit.model._programs import ProgramsMixin, check_program_layer
 from scvi_neuronedit.model._resampling import ResamplingMixin
+from scvi_neuronedit.model._setup import SetupMixin
 from scvi_neuronedit.model._support import SupportMixin
-from scvi_neuronedit.module import LIKELIHOODS, SIZE_FACTOR_KEY, AutoencoderModule, GenePrograms
+from scvi_neuronedit.module import SIZE_FACTOR_KEY, AutoencoderModule, GenePrograms
 from scvi_neuronedit.train import EpochTrainingPlan
 
 if TYPE_CHECKING:
@@ -40,11 +26,10 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from anndata import AnnData
+    from mudata import MuData
     from numpy.typing import NDArray
 
     from scvi_neuronedit.train import DASHPruning
-
-CONDITION_KEY = "condition"
 
 
 class NeuronEdit(
@@ -56,6 +41,7 @@ class NeuronEdit(
     ProgramsMixin,
     ResamplingMixin,
     ForwardMixin,
+    SetupMixin,
     UnsupervisedTrainingMixin,
     BaseModelClass,
 ):
@@ -68,7 +54,9 @@ class NeuronEdit(
     Parameters
     ----------
     adata
-        AnnData registered with :meth:`~scvi_neuronedit.NeuronEdit.setup_anndata`.
+        AnnData registered with :meth:`~scvi_neuronedit.NeuronEdit.setup_anndata`, or MuData registered with
+        :meth:`~scvi_neuronedit.NeuronEdit.setup_mudata`. Where methods speak of an AnnData, a model of a MuData takes a
+        MuData with the same modalities; see the user guide.
     n_latent
         Number of neurons of the code, the layer that is edited by default.
     hidden
@@ -77,7 +65,7 @@ class NeuronEdit(
         Dropout rate of the hidden layers during training.
     likelihood
         ``"normal"`` for log-normalised expression or arcsinh-transformed intensities; ``"nb"`` (negative binomial) or
-        ``"poisson"`` for counts.
+        ``"poisson"`` for counts. For a MuData, one for all modalities or one for each: ``{"rna": "nb", "prot": "normal"}``.
     n_networks
         Number of autoencoders, trained side by side. Every network is edited; the prediction is the mean over them, and
         their spread is part of the uncertainty. Each costs as much again.
@@ -102,11 +90,11 @@ class NeuronEdit(
 
     def __init__(
         self,
-        adata: AnnData | None = None,
+        adata: AnnData | MuData | None = None,
         n_latent: int = 50,
         hidden: Sequence[int] = (256, 128),
         dropout_rate: float = 0.0,
-        likelihood: Literal["normal", "nb", "poisson"] = "normal",
+        likelihood: Literal["normal", "nb", "poisson"] | Mapping[str, str] = "normal",
         n_networks: int = 1,
         gene_programs: Mapping[str, Sequence[str]] | str | PathLike | None = None,
         program_layer: str = "encoder_1",
@@ -116,96 +104,37 @@ class NeuronEdit(
         if n_networks < 1:
             msg = f"n_networks={n_networks}; it must be at least 1."
             raise ValueError(msg)
-        if likelihood not in LIKELIHOODS:
-            raise ValueError(unknown_name("likelihood", likelihood, "the likelihoods", LIKELIHOODS))
+        likelihoods = self._checked_likelihoods(likelihood)
         counts_per_size_factor = None
         if adata is not None:
-            self.var_names_ = adata.var_names.astype(str).to_numpy()
-            self.nonnegative_ = check_likelihood(MatrixReader(adata, self._setup_arg("layer")), likelihood) >= 0
-            counts_per_size_factor = self._counts_per_size_factor(likelihood)
+            table = self._table(adata)
+            self.var_names_ = table.var_names.astype(str).to_numpy()
+            readers = zip(self._reader(table).parts, likelihoods, strict=True)
+            self.nonnegative_ = [check_likelihood(reader, name) >= 0 for reader, name in readers]
+            counts_per_size_factor = self._counts_per_size_factor(likelihoods[0])
+        n_features = self._n_features()
         programs = None
         if gene_programs is not None:
-            gene_programs = match_gene_sets(gene_programs, self.get_var_names())  # what is saved, not a path
+            names = self.var_names_ if adata is not None else self.get_var_names()
+            gene_programs = match_gene_sets(gene_programs, names)  # what is saved, not a path
             check_program_layer(program_layer, hidden, n_latent, len(gene_programs))
-            programs = GenePrograms(gene_programs, self.get_var_names(), program_layer)
+            programs = GenePrograms(gene_programs, names, program_layer)
         self.module = AutoencoderModule(
-            self.summary_stats.n_vars,
+            n_features,
             tuple(hidden),
             n_latent,
             dropout_rate,
-            likelihood,
+            likelihoods,
             counts_per_size_factor,
             n_networks,
             programs,
         )
         networks = "autoencoder" if n_networks == 1 else f"{n_networks} autoencoders"
         self._model_summary_string = (
-            f"NeuronEdit: {networks} {' -> '.join(map(str, (self.summary_stats.n_vars, *hidden, n_latent)))}, "
+            f"NeuronEdit: {networks} {' -> '.join(map(str, (sum(n_features), *hidden, n_latent)))}, "
             f"likelihood {likelihood!r}, dropout_rate {dropout_rate}."
         )
         self.init_params_ = self._get_init_params(locals())
-
-    @classmethod
-    @setup_anndata_dsp.dedent
-    def setup_anndata(
-        cls,
-        adata: AnnData,
-        layer: str | None = None,
-        condition_key: str | None = None,
-        batch_key: str | None = None,
-        labels_key: str | None = None,
-        size_factor_key: str | None = None,
-        **kwargs,
-    ) -> None:
-        """%(summary)s.
-
-        None of the obs columns is an input of the network. A sparse layer that is not a CSR matrix is replaced by one.
-
-        Parameters
-        ----------
-        %(param_adata)s
-        layer
-            Layer with the data; ``X`` if ``None``. Log-normalised expression or arcsinh-transformed intensities for
-            ``likelihood="normal"``, counts for ``"nb"`` and ``"poisson"``.
-        condition_key
-            Column of ``adata.obs`` with the condition of each cell, whose values can then be named as ``source``,
-            ``target`` or ``query``.
-        batch_key
-            Column of ``adata.obs`` with the batch of each cell.
-        labels_key
-            Column of ``adata.obs`` with the cell type of each cell. Edits are learnt between populations matched on
-            it.
-        size_factor_key
-            Column of ``adata.obs`` with positive size factors, used by the count likelihoods in place of the total
-            counts.
-        """
-        setup_method_args = cls._get_setup_method_args(**locals())
-        if adata.is_view:
-            msg = "adata is a view of another AnnData; pass adata.copy()."
-            raise ValueError(msg)
-        check_unique_features(adata)
-        categorical = {
-            CONDITION_KEY: condition_key,
-            REGISTRY_KEYS.BATCH_KEY: batch_key,
-            REGISTRY_KEYS.LABELS_KEY: labels_key,
-        }
-        arguments = ("condition_key", "batch_key", "labels_key")
-        for argument, column in zip(arguments, categorical.values(), strict=True):
-            check_obs_column(adata, argument, column)
-        check_size_factors(adata, size_factor_key)
-        summarize_values(MatrixReader(adata, layer))
-
-        use_csr_matrix(adata, layer)
-        fields = [LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False)]
-        fields += [CategoricalObsField(key, column) for key, column in categorical.items() if column is not None]
-        if size_factor_key is not None:
-            fields.append(NumericalObsField(SIZE_FACTOR_KEY, size_factor_key))
-        if kwargs.get("source_registry") is not None:
-            # no category is an input of the network, so new ones do no harm
-            kwargs.setdefault("extend_categories", True)
-        adata_manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
-        adata_manager.register_fields(adata, **kwargs)
-        cls.register_manager(adata_manager)
 
     def train(
         self,
@@ -239,12 +168,12 @@ class NeuronEdit(
         if self.adata is None:
             msg = "the model was loaded without data; load it with adata to train it."
             raise ValueError(msg)
-        if not np.array_equal(self.adata.var_names, self.var_names_):
+        if not np.array_equal(self._table(self.adata).var_names, self.var_names_):
             msg = "adata.var_names differ from the features the model was made with; use adata[:, model.var_names_]."
             raise ValueError(msg)
         if max_epochs is None:
             max_epochs = _default_max_epochs(self.adata.n_obs)
-        keys = [REGISTRY_KEYS.X_KEY] + [SIZE_FACTOR_KEY] * (self._setup_arg("size_factor_key") is not None)
+        keys = self.module.x_keys + [SIZE_FACTOR_KEY] * (self._setup_arg("size_factor_key") is not None)
         loader = {"data_and_attributes": keys, **kwargs.pop("datasplitter_kwargs", {})}
         if pruning is not None:
             kwargs |= {"callbacks": [*kwargs.get("callbacks", []), pruning], "check_val_every_n_epoch": 1}
@@ -341,7 +270,7 @@ class NeuronEdit(
         gene_list
             Features to return, in the order wanted. All if ``None``.
         library_size
-            With a count likelihood: the total that each cell's expected counts are scaled to, or ``"latent"`` for the
+            With a count likelihood: the total that each cell's expected counts are scaled to (in each modality), or ``"latent"`` for the
             cell's own library size. Without effect for the normal likelihood, whose values are on the scale of the
             registered layer.
         batch_size
@@ -368,23 +297,12 @@ class NeuronEdit(
         values = np.empty((len(rows), len(columns)), dtype=np.float32)
         for where, _, x, size_factor in self._minibatches(adata, rows, batch_size, silent=silent):
             expected = self.module.edit(x, size_factor, {})[0].mean(dim=0)
-            if self._is_count_model and library_size != "latent":
-                expected = expected / expected.sum(dim=1, keepdim=True) * library_size
+            if self._has_counts and library_size != "latent":
+                expected = self.module.scale_counts(expected, library_size)
             values[where] = expected.cpu().numpy()[:, columns]
         if return_numpy:
             return values
         return pd.DataFrame(values, index=adata.obs_names[rows], columns=names[columns])
-
-    def _counts_per_size_factor(self, likelihood: str) -> float | None:
-        size_factor_key = self._setup_arg("size_factor_key")
-        if size_factor_key is None:
-            return None
-        if likelihood == "normal":
-            msg = "size_factor_key has no effect with likelihood='normal'."
-            warnings.warn(msg, UserWarning, stacklevel=settings.warnings_stacklevel)
-            return None
-        reader = MatrixReader(self.adata, self._setup_arg("layer"))
-        return sum(float(block.sum()) for block in reader.blocks()) / float(self.adata.obs[size_factor_key].sum())
 
 
 def _rows(adata: AnnData, indices: Sequence[int] | None) -> NDArray[np.intp]:

@@ -94,7 +94,7 @@ class ProgramsMixin:
 
     def _rank_layer(self, layer: str, populations: Populations, n_top_genes: int) -> pd.DataFrame:
         source, target = (
-            self._activations(self.adata, rows, layer) for rows in (populations.source, populations.target)
+            self._activations(self._table(self.adata), rows, layer) for rows in (populations.source, populations.target)
         )
         weights = (populations.source_weights, populations.target_weights)
         weights = tuple(np.ones(len(x)) if w is None else w for x, w in zip((source, target), weights, strict=True))

@@ -52,7 +52,7 @@ class ResamplingMixin:
         """The edit learnt on other cells, of all networks or of the one with this number."""
         steps = [step for step in edit.steps if number is None or step.layer.partition("/")[2] in ("", str(number))]
         maps, layers = [step.map for step in steps], [step.layer for step in steps]
-        again = self._learn(self.adata, populations, maps, layers, batch_size=batch_size)
+        again = self._learn(self._table(self.adata), populations, maps, layers, batch_size=batch_size)
         return again.scale(edit.steps[0].strength)
 
     def _left_out_groups(
@@ -63,12 +63,13 @@ class ResamplingMixin:
         if sample is None:
             return np.empty((0, len(self.var_names_))), np.empty((0, len(self.var_names_)))
         cells, (source_groups, target_groups) = sample
+        adata = self._table(self.adata)
         predicted, true = [], []
         for group in np.unique(source_groups):
             in_source, in_target = source_groups == group, target_groups == group
             learnt = self._relearn(edit, cells.subset(~in_source, ~in_target), batch_size)
             before, after, truth = (
-                self._comparable(self.adata, rows, applied, batch_size=batch_size).mean(axis=0)
+                self._comparable(adata, rows, applied, batch_size=batch_size).mean(axis=0)
                 for rows, applied in (
                     (cells.source[in_source], None),
                     (cells.source[in_source], learnt),

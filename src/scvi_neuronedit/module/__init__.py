@@ -1,6 +1,7 @@
 """Modules in the sense of scvi-tools: inference, generative model and loss."""
 
-from scvi_neuronedit.module._autoencoder import LIKELIHOODS, SIZE_FACTOR_KEY, AutoencoderModule
+from scvi_neuronedit.module._autoencoder import SIZE_FACTOR_KEY, AutoencoderModule, modality_keys
+from scvi_neuronedit.module._head import LIKELIHOODS, Head
 from scvi_neuronedit.module._perturbation import DOSAGE_KEY, PERTURBATION_LIKELIHOODS, PerturbationModule
 from scvi_neuronedit.module._programs import GenePrograms
 from scvi_neuronedit.module._regulatory import RegulatoryODEModule
@@ -12,6 +13,8 @@ __all__ = [
     "SIZE_FACTOR_KEY",
     "AutoencoderModule",
     "GenePrograms",
+    "Head",
     "PerturbationModule",
     "RegulatoryODEModule",
+    "modality_keys",
 ]

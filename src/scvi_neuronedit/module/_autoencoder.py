@@ -4,49 +4,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
-from scvi.distributions import NegativeBinomial, Poisson
 from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
 from torch import nn
-from torch.distributions import Normal
-from torch.nn import functional
 
+from scvi_neuronedit.module._head import Head
 from scvi_neuronedit.nn import Autoencoder, KeepsMasks, WeightChain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from numpy.typing import NDArray
     from torch.distributions import Distribution
 
     from scvi_neuronedit.module._programs import GenePrograms
 
-LIKELIHOODS = ("normal", "nb", "poisson")
 SIZE_FACTOR_KEY = "size_factor"
-_CP10K = 1e4
-_MIN_MEAN = 1e-8
 
 
 class AutoencoderModule(KeepsMasks, BaseModuleClass):
     """Autoencoder trained by reconstruction alone; condition and batch are never its input.
 
-    With a count likelihood the network reads ``log1p`` of counts per 10,000 and its output passes through a softmax
-    over genes, to be multiplied by the cell's library size.
+    Several modalities enter the network side by side and share all its hidden layers, the code among them. The output
+    layer and the likelihood are each modality's own: its :class:`~scvi_neuronedit.module.Head`.
 
     Parameters
     ----------
     n_input
-        Number of features.
+        Number of features, of each modality if there are several.
     hidden, n_latent, dropout_rate
         See :class:`~scvi_neuronedit.nn.Autoencoder`.
     likelihood
-        ``"normal"`` (unit variance: squared error), ``"nb"`` (negative binomial, one dispersion per gene) or
-        ``"poisson"``.
+        Likelihood, of each modality if there are several; see :class:`~scvi_neuronedit.module.Head`.
     counts_per_size_factor
-        Library size that a size factor of 1 stands for. ``None`` if no size factors are given: the library
-        size is then the cell's total count.
+        See :class:`~scvi_neuronedit.module.Head`.
     n_networks
         Number of autoencoders, trained side by side on the same minibatches. With several, the layers of each go by
         the name of the layer and the number of the network: ``"code/1"``, ``"code/2"``, ...
@@ -56,27 +47,35 @@ class AutoencoderModule(KeepsMasks, BaseModuleClass):
 
     def __init__(
         self,
-        n_input: int,
+        n_input: int | Sequence[int],
         hidden: Sequence[int] = (256, 128),
         n_latent: int = 50,
         dropout_rate: float = 0.0,
-        likelihood: Literal["normal", "nb", "poisson"] = "normal",
+        likelihood: Literal["normal", "nb", "poisson"] | Sequence[str] = "normal",
         counts_per_size_factor: float | None = None,
         n_networks: int = 1,
         programs: GenePrograms | None = None,
     ) -> None:
         super().__init__()
-        self.likelihood = likelihood
-        self.networks = nn.ModuleList(Autoencoder(n_input, hidden, n_latent, dropout_rate) for _ in range(n_networks))
+        self.widths = [n_input] if isinstance(n_input, int) else list(n_input)
+        likelihoods = [likelihood] if isinstance(likelihood, str) else likelihood
+        self.x_keys = modality_keys(REGISTRY_KEYS.X_KEY, len(self.widths))
+        self.px_keys = modality_keys("px", len(self.widths))
+        self.networks = nn.ModuleList(
+            Autoencoder(sum(self.widths), hidden, n_latent, dropout_rate) for _ in range(n_networks)
+        )
         self.programs = programs
         for network in self.networks if programs is not None else []:
             programs.initialize(network)
-        if likelihood == "nb":
-            self.log_inverse_dispersion = nn.Parameter(torch.zeros(n_input))
-        self.register_buffer(
-            "counts_per_size_factor",
-            torch.tensor(float("nan") if counts_per_size_factor is None else counts_per_size_factor),
+        self.heads = nn.ModuleList(
+            Head(width, name, counts_per_size_factor) for width, name in zip(self.widths, likelihoods, strict=True)
         )
+
+    @property
+    def columns(self) -> list[slice]:
+        """Where the features of each modality are."""
+        ends = [sum(self.widths[: i + 1]) for i in range(len(self.widths))]
+        return [slice(end - width, end) for end, width in zip(ends, self.widths, strict=True)]
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -95,33 +94,35 @@ class AutoencoderModule(KeepsMasks, BaseModuleClass):
             return [self.programs.chain(network) for network in self.networks]
         return [WeightChain((layer[0],)) for network in self.networks for layer in network.layers.values()]
 
+    def library_size(self, x: torch.Tensor, size_factor: torch.Tensor | None) -> torch.Tensor:
+        """Library size of each cell in each modality, of shape ``[n_cells, n_modalities]``."""
+        return _side_by_side([head.library_size(part, size_factor) for head, part in self._of_heads(x)])
+
     def network_input(self, x: torch.Tensor, library: torch.Tensor) -> torch.Tensor:
         """What the first layer reads: the data themselves, or log1p CP10k of counts."""
-        return x if self.likelihood == "normal" else torch.log1p(x * (_CP10K / library))
-
-    def library_size(self, x: torch.Tensor, size_factor: torch.Tensor | None) -> torch.Tensor:
-        """Library size of each cell, of shape ``[n_cells, 1]``; at least 1, and 1 for the normal likelihood."""
-        if self.likelihood == "normal":
-            return x.new_ones(1)
-        if size_factor is None:
-            return x.sum(dim=1, keepdim=True).clamp(min=1)
-        return size_factor * self.counts_per_size_factor
+        parts = zip(self._of_heads(x), library.split(1, dim=1), strict=True)
+        return _side_by_side([head.network_input(part, size) for (head, part), size in parts])
 
     def mean(self, output: torch.Tensor, library: torch.Tensor) -> torch.Tensor:
         """Expected values that the network's output stands for, on the scale of the data."""
-        if self.likelihood == "normal":
-            return output
-        # a softmax can underflow to 0, where the likelihood of a count above 0 would be infinite
-        return (functional.softmax(output, dim=-1) * library).clamp(min=_MIN_MEAN)
+        parts = zip(self._of_heads(output), library.split(1, dim=1), strict=True)
+        return _side_by_side([head.mean(part, size) for (head, part), size in parts])
 
-    def inverse_dispersion(self) -> NDArray[np.float64] | None:
-        """Inverse dispersion of each gene, of shape ``[n_input]``; ``None`` for a Poisson."""
-        if self.likelihood != "nb":
-            return None
-        return self.log_inverse_dispersion.detach().exp().cpu().numpy().astype(np.float64)
+    def scale_counts(self, mean: torch.Tensor, total: float) -> torch.Tensor:
+        """Expected values whose counts add up to a total in each modality; others as they are."""
+        parts = self._of_heads(mean)
+        return _side_by_side(
+            [part / part.sum(dim=-1, keepdim=True) * total if head.is_count else part for head, part in parts]
+        )
+
+    def _of_heads(self, values: torch.Tensor) -> list[tuple[Head, torch.Tensor]]:
+        if len(self.heads) == 1:  # splitting takes time, and once more in the backward pass
+            return [(self.heads[0], values)]
+        return list(zip(self.heads, values.split(self.widths, dim=-1), strict=True))
 
     def _get_inference_input(self, tensors: dict[str, torch.Tensor], **kwargs) -> dict:
-        return {"x": tensors[REGISTRY_KEYS.X_KEY], "size_factor": tensors.get(SIZE_FACTOR_KEY)}
+        x = _side_by_side([tensors[key] for key in self.x_keys])
+        return {"x": x, "size_factor": tensors.get(SIZE_FACTOR_KEY)}
 
     # forward() has moved the data; doing so once more in each part takes time on small panels
     def inference(self, x: torch.Tensor, size_factor: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
@@ -134,26 +135,22 @@ class AutoencoderModule(KeepsMasks, BaseModuleClass):
         return inference_outputs
 
     def generative(self, z: torch.Tensor, library: torch.Tensor) -> dict[str, Distribution]:
-        """Decode: distribution ``px`` of the data, of shape ``[n_networks, n_cells, n_input]``."""
+        """Decode: distribution ``px`` of the data, of shape ``[n_networks, n_cells, n_input]``.
+
+        The distributions of further modalities are ``px_2``, ...
+        """
         output = torch.stack([network(code, after="code") for network, code in zip(self.networks, z, strict=True)])
-        mean = self.mean(output, library)
-        if self.likelihood == "nb":
-            return {"px": NegativeBinomial(mu=mean, theta=self.log_inverse_dispersion.exp(), validate_args=False)}
-        if self.likelihood == "poisson":
-            return {"px": Poisson(mean, validate_args=False)}
-        return {"px": Normal(mean, torch.ones_like(mean), validate_args=False)}
+        means = self._of_heads(self.mean(output, library))
+        return {key: head.distribution(mean) for key, (head, mean) in zip(self.px_keys, means, strict=True)}
 
     def loss(self, tensors: dict, inference_outputs: dict, generative_outputs: dict) -> LossOutput:
         """Negative log-likelihood per cell, its constant left out for the normal likelihood.
 
-        The loss is summed over networks, so that each has the gradient it would have alone; what is reported per cell is
-        their mean.
+        The loss is summed over modalities, and over networks, so that each has the gradient it would have alone; what is
+        reported per cell is their mean over networks.
         """
-        x, px = tensors[REGISTRY_KEYS.X_KEY], generative_outputs["px"]
-        if self.likelihood == "normal":
-            reconstruction = 0.5 * functional.mse_loss(px.loc, x.expand_as(px.loc), reduction="none").sum(dim=-1)
-        else:
-            reconstruction = -px.log_prob(x).sum(dim=-1)
+        parts = zip(self.heads, self.px_keys, self.x_keys, strict=True)
+        reconstruction = sum(head.reconstruction_loss(generative_outputs[px], tensors[key]) for head, px, key in parts)
         return LossOutput(loss=reconstruction.mean(dim=1).sum(), reconstruction_loss=reconstruction.mean(dim=0))
 
     @torch.inference_mode()
@@ -198,3 +195,12 @@ class AutoencoderModule(KeepsMasks, BaseModuleClass):
             for name in self.layer_names
             if (key := self.names_in_networks(name)[number]) in (edits or {})
         }
+
+
+def modality_keys(key: str, n: int) -> list[str]:
+    """A key for each of ``n`` modalities: ``X``, ``X_2``, ..."""
+    return [key, *(f"{key}_{number}" for number in range(2, n + 1))]
+
+
+def _side_by_side(parts: list[torch.Tensor]) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
