@@ -2,6 +2,7 @@
 
 from scvi_neuronedit.data._arcsinh import arcsinh, inverse_arcsinh
 from scvi_neuronedit.data._controls import Controls, check_reference, find_controls
+from scvi_neuronedit.data._covariance import CrossCovariance
 from scvi_neuronedit.data._fcs_read import read_fcs, select_markers
 from scvi_neuronedit.data._fcs_write import write_fcs
 from scvi_neuronedit.data._layers import RECORD_KEY, assemble, check_layer_is_free, record_layer
@@ -22,6 +23,7 @@ from scvi_neuronedit.data._selection import Selection, describe_selection, selec
 __all__ = [
     "RECORD_KEY",
     "Controls",
+    "CrossCovariance",
     "MatrixReader",
     "Populations",
     "Selection",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -27,16 +27,18 @@ from scvi_neuronedit.model._batches import BatchMixin
 from scvi_neuronedit.model._editing import EditingMixin
 from scvi_neuronedit.model._effect import EffectMixin
 from scvi_neuronedit.model._forward import ForwardMixin
+from scvi_neuronedit.model._neuron_graph import NeuronGraphMixin
 from scvi_neuronedit.model._resampling import ResamplingMixin
 from scvi_neuronedit.model._support import SupportMixin
 from scvi_neuronedit.module import LIKELIHOODS, SIZE_FACTOR_KEY, AutoencoderModule
 from scvi_neuronedit.train import EpochTrainingPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
+    from scipy import sparse
 
 
 CONDITION_KEY = "condition"
@@ -47,6 +49,7 @@ class NeuronEdit(
     BatchMixin,
     SupportMixin,
     EffectMixin,
+    NeuronGraphMixin,
     ResamplingMixin,
     ForwardMixin,
     UnsupervisedTrainingMixin,
@@ -74,6 +77,15 @@ class NeuronEdit(
     n_networks
         Number of autoencoders, trained side by side. Every network is edited; the prediction is the mean over them, and
         their spread is part of the uncertainty. Each costs as much again.
+    neuron_graph
+        Graph whose neighbouring neurons are to fire together: ``"grid"``, ``"ring"``, ... (see
+        :func:`~scvi_neuronedit.nn.named_graph`), ``"learned"``, or an adjacency. ``None`` for no structure.
+    graph_weight
+        Weight of the penalty; see :class:`~scvi_neuronedit.train.GraphRegularization`.
+    graph_layer
+        The layer it is for.
+    graph_params
+        Further arguments of :class:`~scvi_neuronedit.train.GraphRegularization`, such as ``{"shape": (5, 10)}``.
     registry
         Registry of a saved model, used to load it without data.
 
@@ -96,6 +108,10 @@ class NeuronEdit(
         dropout_rate: float = 0.0,
         likelihood: Literal["normal", "nb", "poisson"] = "normal",
         n_networks: int = 1,
+        neuron_graph: str | ArrayLike | sparse.sparray | None = None,
+        graph_weight: float | None = None,
+        graph_layer: str = "code",
+        graph_params: Mapping[str, Any] | None = None,
         registry: dict | None = None,
     ) -> None:
         super().__init__(adata, registry)
@@ -123,6 +139,7 @@ class NeuronEdit(
             f"NeuronEdit: {networks} {' -> '.join(map(str, (self.summary_stats.n_vars, *hidden, n_latent)))}, "
             f"likelihood {likelihood!r}, dropout_rate {dropout_rate}."
         )
+        self._use_neuron_graph(neuron_graph, graph_weight, graph_layer, graph_params)
         self.init_params_ = self._get_init_params(locals())
 
     @classmethod
@@ -232,8 +249,9 @@ class NeuronEdit(
             train_size=train_size,
             early_stopping=early_stopping,
             datasplitter_kwargs=loader,
-            **kwargs,
+            **self._with_graph_callback(kwargs),
         )
+        self._keep_neuron_graph()
 
     def get_activations(
         self,

@@ -13,6 +13,7 @@ from torch import nn
 from torch.distributions import Normal
 from torch.nn import functional
 
+from scvi_neuronedit.data import unknown_name
 from scvi_neuronedit.nn import Autoencoder
 
 if TYPE_CHECKING:
@@ -80,6 +81,16 @@ class AutoencoderModule(BaseModuleClass):
         if len(self.networks) == 1 or "/" in layer:
             return (layer,)
         return tuple(f"{layer}/{number}" for number in range(1, len(self.networks) + 1))
+
+    def find_layers(self, layer: str) -> dict[str, nn.Module]:
+        """The submodule of a layer in each of the networks, or in the one that is named."""
+        found = {}
+        for number, network in enumerate(self.networks):
+            own = {self.names_in_networks(name)[number]: network.layers[name] for name in self.layer_names}
+            found |= {name: own[name] for name in self.names_in_networks(layer) if name in own}
+        if not found:
+            raise ValueError(unknown_name("layer", layer, "the network", self.layer_names))
+        return found
 
     def network_input(self, x: torch.Tensor, library: torch.Tensor) -> torch.Tensor:
         """What the first layer reads: the data themselves, or log1p CP10k of counts."""
