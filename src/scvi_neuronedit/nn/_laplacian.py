@@ -97,7 +97,9 @@ class GraphPenalty(nn.Module):
         if n_neurons >= _WIDE and matrix.nnz <= 0.1 * n_neurons**2:
             matrix = matrix.tocoo()
             positions = torch.from_numpy(np.stack(matrix.coords).astype(np.int64))
-            tensor = torch.sparse_coo_tensor(positions, torch.from_numpy(matrix.data), matrix.shape).coalesce()
+            tensor = torch.sparse_coo_tensor(
+                positions, torch.from_numpy(matrix.data), matrix.shape, check_invariants=True
+            ).coalesce()
         else:
             tensor = torch.from_numpy(matrix.toarray())
         self.register_buffer("laplacian", tensor, persistent=False)
