@@ -44,7 +44,8 @@ class GraphRegularization(Callback):
     columns ``graph_penalty_train`` (without the weight) and ``activation_sd_train`` of the history hold its course.
 
     After training a warning says if the layer has collapsed: if the reconstruction loss would hardly rise were every
-    cell's activations replaced by their mean, or if it would rise less than half as much as at the end of the warm-up.
+    cell's activations replaced by their mean, or less than half as much as at the end of the warm-up, or if the activations
+    vary less than half as much as the noise.
 
     Parameters
     ----------
@@ -207,13 +208,20 @@ class GraphRegularization(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Warn of collapsed activations."""
         gain = self._gain(pl_module.module)
+        sd = np.mean([z.std(axis=0).mean() for z in self._activations(pl_module.module).values()])
         weight = (
             f"the default weight ({DEFAULT_SHARE:.0%} of the loss)" if self.weight is None else f"weight={self.weight}"
         )
         if gain < _COLLAPSED:
             msg = (
                 f"the activations of layer {self.layer!r} have collapsed: the reconstruction hardly depends on them any "
-                f"more (it would lose {gain:.2%} without). {weight} is too large; try a tenth."
+                f"more (it would lose {gain:.2%} without). Train longer, or, if {weight} is too large, try a tenth."
+            )
+            warnings.warn(msg, UserWarning, stacklevel=settings.warnings_stacklevel)
+        elif sd < self.noise / 2:
+            msg = (
+                f"the activations of layer {self.layer!r} have collapsed: their standard deviation over cells is {sd:.2g}, the "
+                f"noise of training {self.noise:g}. {weight} is too large; try a tenth."
             )
             warnings.warn(msg, UserWarning, stacklevel=settings.warnings_stacklevel)
         elif self._gain_before is not None and gain < self._gain_before / 2:
