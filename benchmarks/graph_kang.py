@@ -31,12 +31,14 @@ from scvi_neuronedit.nn import named_graph
 
 DEFAULT_DATA = Path(os.environ.get("NEURONEDIT_DATA", "../shared/data")) / "kang_ifnb.h5ad"
 MODELS = {
-    "none, neurons clustered afterwards": {},
+    "none": {},
     "grid": {"neuron_graph": "grid"},
     "cliques": {"neuron_graph": "cliques"},
     "learned": {"neuron_graph": "learned"},
     "grid, weight x 10": {"neuron_graph": "grid", "graph_weight": None},
 }
+
+EDITS = ("percentile", "group")
 
 
 def load(path: Path, n_genes: int) -> sc.AnnData:
@@ -101,24 +103,27 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--max-epochs", type=int, help="the default of train() if not given")
     parser.add_argument("--n-genes", type=int, default=2000)
-    parser.add_argument("--skip-edit", action="store_true", help="only cost and findings of the structure")
+    parser.add_argument("--experiment", choices=("structure", "edit", "both"), default="both")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if not arguments.data.exists():
         parser.error(f"{arguments.data} does not exist; name the file with --data")
     warnings.filterwarnings("ignore", "left out of learning", UserWarning)
     adata = load(arguments.data, arguments.n_genes)
-    results = structure(adata, arguments.max_epochs, arguments.seed)
-    print(results.round(3).to_string(index=False), flush=True)
-    tables = [results.assign(experiment="structure")]
-    if not arguments.skip_edit:
+    tables = []
+    if arguments.experiment != "edit":
+        results = structure(adata, arguments.max_epochs, arguments.seed)
+        print(results.round(3).to_string(index=False), flush=True)
+        tables.append(results.assign(experiment="structure"))
+    if arguments.experiment != "structure":
         keys = {"condition_key": "condition", "labels_key": "cell_type", "source": "ctrl", "target": "stim"}
         scvi.settings.seed = arguments.seed
         train = {"max_epochs": arguments.max_epochs, "enable_progress_bar": False}
-        edits = [
-            NeuronEditMethod({name: {"method": "group"}}, model=MODELS[name], train=train) for name in list(MODELS)[:4]
+        methods = [
+            NeuronEditMethod({f"{name}, {edit}": {"method": edit} for edit in EDITS}, model=MODELS[name], train=train)
+            for name in ("none", "grid", "learned")
         ]
-        edits = summarize(run_leave_one_out(adata, edits, **keys)).reset_index()
+        edits = summarize(run_leave_one_out(adata, methods, **keys)).reset_index()
         print(edits.round(3).to_string(index=False))
         tables.append(edits.assign(experiment="edit"))
     if arguments.json:

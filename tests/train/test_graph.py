@@ -144,7 +144,9 @@ def test_collapse_is_warned_of(modules):
     ):
         fit(x, max_epochs=20, graph_weight=1e3, **arguments)
     # of noise, which has nothing to hold
-    with pytest.warns(UserWarning, match=r"hardly depends on them any more .*, if the default weight \(3% of the loss\)"):
+    with pytest.warns(
+        UserWarning, match=r"hardly depends on them any more .*, if the default weight \(3% of the loss\)"
+    ):
         fit(np.random.default_rng(0).normal(size=(64, 15)) * 1e-3, max_epochs=1, neuron_graph="ring")
     arguments["graph_params"] |= {"warmup": 240, "noise": 0}
     with pytest.warns(UserWarning, match="lost most of what it held before the penalty set in"):

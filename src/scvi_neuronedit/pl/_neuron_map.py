@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.collections import LineCollection
 from scipy import sparse
@@ -132,7 +131,7 @@ def edit_on_map(
             msg = f"query={query!r} with groupby={groupby!r}; it must be a mapping of obs columns, to which the group is added."
             raise TypeError(msg)
         values = {}
-        for group in pd.unique(adata.obs[groupby].astype(str)):
+        for group in np.unique(adata.obs[groupby].astype(str)):
             cells = {**(query or {}), groupby: group}
             if model._select(adata, cells, "query").any():
                 values[group] = model.get_neuron_shifts(edit, adata, cells, graph.layer)["shift_sd"].to_numpy()
