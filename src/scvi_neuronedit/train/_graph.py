@@ -74,6 +74,9 @@ class GraphRegularization(Callback):
         learning from, else none.
     rebuild_every
         Number of steps after which a learned graph is learnt anew.
+    patience
+        A learned graph is frozen, and not learnt again, once so many in a row have had the same components, and more than
+        one.
     of_input
         Whether to penalise what the layer reads in place of what it hands on.
 
@@ -83,8 +86,7 @@ class GraphRegularization(Callback):
         Adjacency by layer, one for each network; ``None`` before training.
     history_
         A record each time graphs are built: ``step``, ``layer``, ``n_edges``, ``n_components``, ``changed`` (share of the
-        edges of either graph that the other lacks), ``frozen``. A learned graph is frozen, and not built again, once two
-        in a row have the same components, and more than one.
+        edges of either graph that the other lacks), ``frozen``.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class GraphRegularization(Callback):
         n_cells: int = 4000,
         warmup: int | None = None,
         rebuild_every: int = 100,
+        patience: int = 5,
         of_input: bool = False,
     ) -> None:
         names = {"laplacian": (laplacian, LAPLACIANS), "normalize": (normalize, NORMALIZATIONS)}
@@ -117,7 +120,8 @@ class GraphRegularization(Callback):
             if value is not None and not (value >= 0 and np.isfinite(value)):
                 msg = f"{argument}={value}; it must be a number of at least 0."
                 raise ValueError(msg)
-        for argument, value in {"n_neighbors": n_neighbors, "n_cells": n_cells, "rebuild_every": rebuild_every}.items():
+        counts = {"n_neighbors": n_neighbors, "n_cells": n_cells, "rebuild_every": rebuild_every, "patience": patience}
+        for argument, value in counts.items():
             if value < 1:
                 msg = f"{argument}={value}; it must be at least 1."
                 raise ValueError(msg)
@@ -129,7 +133,7 @@ class GraphRegularization(Callback):
         self.laplacian, self.normalize, self.balance = laplacian, normalize, balance
         self.noise = (0.5 if normalize == "none" else 0.0) if noise is None else noise
         self.kernel, self.n_neighbors, self.n_cells = kernel, n_neighbors, n_cells
-        self.warmup, self.rebuild_every, self.of_input = warmup, rebuild_every, of_input
+        self.warmup, self.rebuild_every, self.patience, self.of_input = warmup, rebuild_every, patience, of_input
         self._layers: dict[str, _WatchedLayer] = {}
         self.adjacency_: dict[str, sparse.csr_array] | None = None
         self.history_: list[dict[str, Any]] = []
@@ -266,7 +270,8 @@ class GraphRegularization(Callback):
         components = connected_components(adjacency, directed=False)[1]
         is_split = components.max() > 0
         same = layer.components is not None and np.array_equal(components, layer.components)
-        layer.frozen = not self.is_learned or bool(is_split and same)
+        layer.n_same = layer.n_same + 1 if same else 1
+        layer.frozen = not self.is_learned or bool(is_split and layer.n_same >= self.patience)
         record = {"step": step, "layer": name, "n_edges": adjacency.nnz // 2, "n_components": int(components.max()) + 1}
         before = self.adjacency_.get(name)
         record["changed"] = float("nan") if before is None else _share_changed(before, adjacency)
@@ -347,7 +352,7 @@ class _WatchedLayer:
         self.replacement: torch.Tensor | None = None
         self.penalty: GraphPenalty | None = None
         self.components: NDArray | None = None
-        self.frozen = False
+        self.n_same, self.frozen = 0, False
         self.handle = (layer.register_forward_pre_hook if of_input else layer.register_forward_hook)(self._record)
 
     def _record(self, layer: nn.Module, inputs: tuple, output: torch.Tensor | None = None) -> Any:
