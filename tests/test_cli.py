@@ -1,10 +1,13 @@
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 from typer.testing import CliRunner
 
 from scvi_neuronedit.cli import app
+from scvi_neuronedit.data import read_fcs
+from scvi_neuronedit.metrics import feature_emd
 
 OPTIONS = ["--condition-key", "condition", "--source", "ctrl", "--target", "stim", "--accelerator", "cpu"]
 
@@ -156,7 +159,7 @@ def test_info(path):
     assert "X: sparse, non-negative" in result.stdout
     assert "layer 'counts': sparse, counts" in result.stdout
     assert "obs 'condition': ctrl (350)" in result.stdout
-    assert "'predicted' was predicted by scvi-neuronedit" in result.stdout
+    assert "'predicted' was written by scvi-neuronedit" in result.stdout
     assert "query condition=ctrl & cell_type=type_4" in result.stdout
 
 
@@ -165,3 +168,91 @@ def test_help_says_what_there_is():
     assert result.exit_code == 0
     assert "predict" in result.stdout
     assert "info" in result.stdout
+
+
+# correct -------------------------------------------------------------------------------------------------------------
+
+
+def intensities(rng, shift, n_cells=150):
+    """Time and three markers of two kinds of cells; a batch shifts the arcsinh of the markers."""
+    kind = rng.integers(0, 2, n_cells)[:, None]
+    x = rng.normal([1, 3, 2], 0.2, size=(n_cells, 3)) + kind * [2, -1, 1] + shift
+    return np.column_stack([np.arange(n_cells), 5 * np.sinh(x)])
+
+
+@pytest.fixture
+def fcs_folder(make_fcs, tmp_path, rng):
+    """Two batches with a control and a patient each, and the table of the files."""
+    folder = tmp_path / "fcs"
+    folder.mkdir()
+    rows = []
+    for batch, shift in {"b1": 0.0, "b2": 0.7}.items():
+        for sample in ("control", "patient"):
+            name = f"{batch}_{sample}"
+            path = make_fcs(f"{name}.fcs", intensities(rng, shift), ["Time", "A", "B", "C"], ["", "CD3", "CD4", "CD8"])
+            path.rename(folder / path.name)
+            rows.append({"file": f"{name}.fcs", "batch": batch, "control": "c1" if sample == "control" else None})
+    pd.DataFrame(rows).to_csv(tmp_path / "sheet.csv", index=False)
+    return folder
+
+
+CORRECT = ["--batch-key", "batch", "--control-key", "control", "--reference", "b1", "--accelerator", "cpu"]
+
+
+def test_correct_fcs_files(fcs_folder, tmp_path):
+    out, sheet = tmp_path / "out", tmp_path / "sheet.csv"
+    result = call("correct", fcs_folder, out, *CORRECT, "--samples", sheet, "--max-epochs", 20)
+    assert result.exit_code == 0, result.output
+    assert "b2 -> b1 (learnt from c1): mean EMD of controls held out" in result.stdout
+    before, after = read_fcs(fcs_folder), read_fcs(out)
+    assert list(after.var_names) == list(before.var_names)
+    x, corrected = (np.arcsinh(a.X / 5) for a in (before, after))
+    is_b1 = after.obs["sample"].isin(["b1_control", "b1_patient"]).to_numpy()
+    np.testing.assert_array_equal(after.X[is_b1], before.X[is_b1])
+    np.testing.assert_array_equal(after[:, "Time"].X, before[:, "Time"].X)
+    patients = [(after.obs["sample"] == name).to_numpy() for name in ("b2_patient", "b1_patient")]
+    was, now = (feature_emd(values[patients[0], 1:], x[patients[1], 1:]).mean() for values in (x, corrected))
+    assert was > 0.6
+    assert now < 0.3
+
+
+def test_correct_h5ad(fcs_folder, tmp_path):
+    adata = read_fcs(fcs_folder)[:, ["CD3", "CD4", "CD8"]].copy()
+    adata.obs["batch"] = adata.obs["sample"].astype(str).str[:2]
+    adata.obs["control"] = adata.obs["sample"].astype(str).str[3:]
+    adata.layers["transformed"] = np.arcsinh(adata.X / 5)
+    adata.write_h5ad(tmp_path / "in.h5ad")
+    arguments = [*CORRECT, "--control", "control", "--layer", "transformed", "--max-epochs", 5]
+    result = call("correct", tmp_path / "in.h5ad", tmp_path / "out.h5ad", *arguments)
+    assert result.exit_code == 0, result.output
+    after = ad.read_h5ad(tmp_path / "out.h5ad")
+    assert "corrected" in after.layers
+    assert not [column for column in after.obs if column.startswith("_scvi")]
+    assert after.uns["neuronedit"]["corrected"]["batches"]["b2"]["controls"] == "control"
+    assert "batches to b1, by controls control=control" in call("info", tmp_path / "out.h5ad").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--samples must name the table"),
+        (["--samples", "sheet.csv", "--reference", "b7"], "reference 'b7' is not in"),
+        (["--samples", "sheet.csv", "--control-key", "ctrl"], "did you mean 'control'?"),
+        (["--samples", "sheet.csv", "--control", "c9"], "controls 'c9' is not in"),
+        (["--samples", "sheet.csv", "--marker", "CD33"], "CD33"),
+    ],
+)
+def test_bad_corrections_write_nothing(fcs_folder, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    result = call("correct", fcs_folder, "out", *CORRECT, *arguments)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_truncated_file_is_named(fcs_folder, tmp_path):
+    bad = fcs_folder / "b2_patient.fcs"
+    bad.write_bytes(bad.read_bytes()[:400])
+    result = call("correct", fcs_folder, tmp_path / "out", *CORRECT, "--samples", tmp_path / "sheet.csv")
+    assert result.exit_code == 1
+    assert "b2_patient.fcs" in result.stderr

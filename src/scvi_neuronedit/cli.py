@@ -77,12 +77,7 @@ def predict(
 ) -> None:
     """Train a model, learn the edit from SOURCE to TARGET, and write predicted cells into a layer."""
     with _one_line_errors():
-        if output_file.exists() and not overwrite:
-            msg = f"{output_file} already exists; choose another name or pass --overwrite."
-            raise ValueError(msg)
-        if not output_file.absolute().parent.is_dir():
-            msg = f"the folder of {output_file} does not exist."
-            raise ValueError(msg)
+        _check_output(output_file, overwrite=overwrite)
         selection = _parse_query(query, condition_key, source)
         adata = _read(input_file)
 
@@ -121,6 +116,88 @@ def predict(
 
 
 @app.command()
+def correct(
+    input_path: Annotated[Path, typer.Argument(metavar="IN", help="h5ad file, or folder of FCS files, to read.")],
+    output_path: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", help="h5ad file to write: the input and a layer more. Or folder, for FCS files."),
+    ],
+    batch_key: Annotated[str, typer.Option(help="Column with the batch.")],
+    control_key: Annotated[str, typer.Option(help="Column with the name of the control; empty for other cells.")],
+    reference: Annotated[str, typer.Option(help="Batch to correct towards; or largest, or pooled.")],
+    control: Annotated[
+        list[str] | None,
+        typer.Option(help="Control to learn from; repeat for several. [default: all that several batches have]"),
+    ] = None,
+    samples: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SHEET.csv",
+            help="For FCS files: table of them, by file name in its first column, with these columns.",
+        ),
+    ] = None,
+    marker: Annotated[
+        list[str] | None,
+        typer.Option(help="For FCS files: marker to correct; repeat for several. [default: all but scatter, DNA, ...]"),
+    ] = None,
+    cofactor: Annotated[float, typer.Option(min=1e-9, help="For FCS files: markers are arcsinh(x / cofactor).")] = 5.0,
+    layer_added: Annotated[str, typer.Option(help="Layer to write.")] = "corrected",
+    layer: Annotated[str | None, typer.Option(help="Layer to read. [default: X]")] = None,
+    labels_key: Annotated[str | None, typer.Option(help="Column with the cell type, to match on.")] = None,
+    likelihood: Annotated[Likelihood, typer.Option(help="normal: log-normalised or arcsinh data.")] = Likelihood.normal,
+    max_epochs: Annotated[int | None, typer.Option(min=1, help="Passes through the data. [default: by size]")] = None,
+    accelerator: Annotated[str, typer.Option(help="As in scvi-tools: auto, cpu, gpu, ...")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace output files, or the layer.")] = False,
+) -> None:
+    """Correct every batch towards a reference by what moves its control samples."""
+    with _one_line_errors():
+        is_fcs = input_path.is_dir()
+        if not is_fcs:
+            if samples is not None:
+                msg = f"--samples is for a folder of FCS files; {input_path} is none."
+                raise ValueError(msg)
+            _check_output(output_path, overwrite=overwrite)
+
+        import scvi
+
+        from scvi_neuronedit import NeuronEdit
+        from scvi_neuronedit.data import arcsinh, check_layer_is_free, check_obs_column, select_markers, write_fcs
+
+        adata = _read_fcs(input_path, samples) if is_fcs else _read(input_path)
+        if is_fcs:
+            arcsinh(adata, cofactor)
+            layer = "transformed"
+        check_layer_is_free(adata, layer_added, overwrite=overwrite)
+        check_obs_column(adata, "batch_key", batch_key)
+        controls = {control_key: control or _shared_controls(adata, batch_key, control_key)}
+        names = set(adata.obs), set(adata.uns)
+        scvi.settings.seed = seed
+        cells = select_markers(adata, marker) if is_fcs else adata
+        NeuronEdit.setup_anndata(cells, layer=layer, batch_key=batch_key, labels_key=labels_key)
+        model = NeuronEdit(cells, likelihood=likelihood.value)
+        model.check_controls(reference, controls)  # what training for minutes would only find out at its end
+        model.train(max_epochs=max_epochs, accelerator=accelerator)
+        model.correct_batch(
+            reference, controls, adata, layer_added, overwrite=overwrite, random_state=seed, silent=False
+        )
+        if is_fcs:
+            write_fcs(adata, output_path, layer_added, overwrite=overwrite)
+        else:
+            _remove_registration(adata, *names)
+            _write(adata, output_path)
+    record = adata.uns["neuronedit"][layer_added]
+    for batch, way in record["batches"].items():
+        change = way["emd_after"] / way["emd_before"] - 1
+        typer.echo(
+            f"{way['path']} (learnt from {way['controls']}): mean EMD of controls held out "
+            f"{way['emd_before']:.3g} -> {way['emd_after']:.3g} ({change:+.0%}); "
+            f"features of {batch} kept back: {way['kept_back'] or 'none'}"
+        )
+    typer.echo(f"{record['n_query']:,} cells corrected ({record['edit']}); {output_path}")
+
+
+@app.command()
 def info(input_file: InputFile) -> None:
     """Show what a file holds: layers, columns to name, and layers written by this package."""
     with _one_line_errors():
@@ -134,7 +211,7 @@ def info(input_file: InputFile) -> None:
                 values = ", ".join(f"{value} ({n:,})" for value, n in counts.items())
                 typer.echo(f"  obs {column!r}: {values}")
         for name, record in adata.uns.get("neuronedit", {}).items():
-            typer.echo(f"  {name!r} was predicted by scvi-neuronedit {record['versions']['scvi-neuronedit']}:")
+            typer.echo(f"  {name!r} was written by scvi-neuronedit {record['versions']['scvi-neuronedit']}:")
             typer.echo(f"    {record['edit']}; query {record['query']} ({record['n_query']:,} cells)")
 
 
@@ -164,6 +241,42 @@ def _parse_query(query: list[str] | None, condition_key: str, source: str) -> di
             raise ValueError(msg)
         selection.setdefault(column, []).append(value)
     return {condition_key: [source], **selection}
+
+
+def _check_output(path: Path, *, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        msg = f"{path} already exists; choose another name or pass --overwrite."
+        raise ValueError(msg)
+    if not path.absolute().parent.is_dir():
+        msg = f"the folder of {path} does not exist."
+        raise ValueError(msg)
+
+
+def _read_fcs(folder: Path, sheet: Path | None) -> AnnData:
+    """The FCS files of a folder, with the columns of the table of samples."""
+    import pandas as pd
+
+    from scvi_neuronedit.data import read_fcs
+
+    if sheet is None:
+        msg = f"{folder} is a folder of FCS files; --samples must name the table that says which batch each is of."
+        raise ValueError(msg)
+    table = pd.read_csv(sheet, index_col=0, dtype=str)
+    table.index = table.index.astype(str).str.removesuffix(".fcs")
+    return read_fcs(folder, samples=table)
+
+
+def _shared_controls(adata: AnnData, batch_key: str, control_key: str) -> list[str]:
+    """Values of the control column that more than one batch has."""
+    from scvi_neuronedit.data import listed, unknown_name
+
+    if control_key not in adata.obs:
+        raise KeyError(unknown_name("control_key", control_key, "adata.obs", adata.obs.columns))
+    n_batches = adata.obs.groupby(control_key, observed=True)[batch_key].nunique()
+    if not (n_batches > 1).any():
+        msg = f"control_key: no value of adata.obs[{control_key!r}] ({listed(n_batches.index)}) is in several batches."
+        raise ValueError(msg)
+    return n_batches.index[n_batches > 1].tolist()
 
 
 def _read(path: Path, *, backed: bool = False) -> AnnData:

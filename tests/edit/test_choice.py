@@ -104,6 +104,9 @@ def test_the_best_is_chosen_if_it_is_better_than_the_preferred_beyond_noise():
     scores = scores_of(good=[0.1, 0.5, 0.1, 0.5], preferred=[0.4, 0.3, 0.4, 0.3])
     assert choose_candidate(scores, Candidate("preferred")).method == "preferred"
     assert choose_candidate(scores, Candidate("not scored")).method == "good"
+    # 2.4 standard errors better, where four groups need 3.2
+    scores = scores_of(good=[0.1, 0.1, 0.1, 0.1], preferred=[0.15, 0.4, 0.15, 0.4])
+    assert choose_candidate(scores, Candidate("preferred")).method == "preferred"
 
 
 def test_nothing_is_done_unless_that_is_better_beyond_noise():

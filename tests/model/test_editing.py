@@ -99,6 +99,30 @@ def test_parameters_and_maps_reach_the_edit(model):
 
 
 @pytest.mark.filterwarnings("ignore:left out of learning")
+def test_chained_edits_of_several_layers_are_applied_one_after_the_other(model):
+    there = model.learn_edit("ctrl", "stim", "percentile", layers=("code", "output"))
+    back = model.learn_edit("stim", "ctrl", "percentile", layers=("code", "output"))
+    adata = model.adata[is_query(model.adata)].copy()
+    adata.X = model.apply_edit(there, adata, {"condition": "ctrl"})
+    one_by_one = model.apply_edit(back, adata, {"condition": "ctrl"})
+    np.testing.assert_allclose(model.apply_edit(there >> back, query=TYPE_4), one_by_one, atol=1e-5)
+    code = model.learn_edit("ctrl", "stim", "mean")
+    assert len(model._passes(code >> code)) == 1  # of the code alone, without decoding in between
+
+
+@pytest.mark.filterwarnings("ignore:left out of learning")
+def test_inverse_of_several_layers_undoes_the_last_first(model):
+    edit = model.learn_edit("ctrl", "stim", "mean", layers=("code", "output"), match_labels=False)
+    model_adata = model.adata.copy()
+    model_adata.X = model_adata.X.toarray() + 10  # so that nothing is clipped
+    x = model.apply_edit(edit, model_adata, {"condition": "ctrl"})
+    again = model_adata[model_adata.obs["condition"] == "ctrl"].copy()
+    before, again.X = again.X.copy(), x
+    undone = model.apply_edit(edit.inverse(), again, {"condition": "ctrl"})
+    assert np.abs(undone - before).mean() < 0.2 * np.abs(x - before).mean()
+
+
+@pytest.mark.filterwarnings("ignore:left out of learning")
 def test_each_layer_may_have_its_own_map(model):
     edit = model.learn_edit("ctrl", "stim", ["percentile", NeighborMap(n_neighbors=4)], layers=["output", "code"])
     assert [(step.layer, step.map.name) for step in edit.steps] == [("code", "neighbor"), ("output", "percentile")]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from scvi_neuronedit.nn import named_graph
+from scvi_neuronedit.nn import graph_layout, named_graph
 from scvi_neuronedit.pl import (
     draw_neurons,
     edit_on_map,
@@ -84,8 +84,6 @@ def test_loss_against_weight():
 
 def test_edges_around_a_torus_are_not_drawn():
     torus = named_graph("torus", 25)
-    from scvi_neuronedit.nn import graph_layout
-
     ax = draw_neurons(torus, graph_layout(torus, "torus"), np.arange(25))
     assert len(ax.collections[0].get_segments()) == named_graph("grid", 25).nnz / 2
 

@@ -12,6 +12,7 @@ from scvi_neuronedit.edit._choice import (
 )
 from scvi_neuronedit.edit._composition import composition_weights
 from scvi_neuronedit.edit._edit import Edit, Step, describe
+from scvi_neuronedit.edit._extrapolation import extrapolation_std
 from scvi_neuronedit.edit._guard import signal_share
 from scvi_neuronedit.edit._local_maps import CarriedMap, GroupMap, NeighborMap, PairsMap, find_groups
 from scvi_neuronedit.edit._maps import ActivationMap, GaussianMap, MeanMap, PercentileMap, make_map
@@ -40,6 +41,7 @@ __all__ = [
     "composition_weights",
     "describe",
     "energy_distance",
+    "extrapolation_std",
     "feature_emd",
     "feature_emd_interval",
     "find_groups",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 from sklearn.decomposition import PCA
 
 from scvi_neuronedit.edit._scores import energy_distance, pearson_delta
@@ -27,8 +28,7 @@ class Candidate:
     Parameters
     ----------
     method
-        Name of an activation map, or several for one each of the layers: ``"group, percentile"``. ``"none"`` leaves cells
-        as they are.
+        Name of an activation map; ``"none"`` leaves cells as they are.
     layers
         Layers that are edited.
     strength
@@ -169,8 +169,9 @@ def summarize_scores(scores: pd.DataFrame) -> pd.DataFrame:
 def choose_candidate(scores: pd.DataFrame, preferred: Candidate) -> Candidate:
     """The candidate with the best mean score, unless the difference may be noise.
 
-    The preferred candidate gives way only to one whose score is better by more than two standard errors of their
-    difference over groups; and cells are left as they are unless editing improves the score by as much.
+    The preferred candidate gives way only to one whose score is significantly better: by more standard errors of their
+    difference over groups than the 97.5 % quantile of Student's t, of which there are many where groups are few. And cells
+    are left as they are unless editing improves the score by two standard errors.
 
     Parameters
     ----------
@@ -182,15 +183,15 @@ def choose_candidate(scores: pd.DataFrame, preferred: Candidate) -> Candidate:
     table = scores.pivot(index=_NAMES, columns="group", values="score")
     best = table.mean(axis=1).idxmin()
     name = (preferred.method, ", ".join(preferred.layers), preferred.strength)
-    if name in table.index and _gain(table.loc[name], table.loc[best]) <= 0:
+    if name in table.index and _gain(table.loc[name], table.loc[best], stats.t.ppf(0.975, table.shape[1] - 1)) <= 0:
         best = name
-    if _gain(pd.Series(1.0, table.columns), table.loc[best]) <= 0:
+    if _gain(pd.Series(1.0, table.columns), table.loc[best], 2) <= 0:
         return NO_EDIT
     method, layers, strength = best
     return Candidate(method, tuple(layers.split(", ")), float(strength))
 
 
-def _gain(reference: pd.Series, other: pd.Series) -> float:
-    """By how much the other scores better, less two standard errors."""
+def _gain(reference: pd.Series, other: pd.Series, n_errors: float) -> float:
+    """By how much the other scores better, less some standard errors."""
     difference = reference - other
-    return difference.mean() - 2 * difference.sem()
+    return difference.mean() - n_errors * difference.sem()

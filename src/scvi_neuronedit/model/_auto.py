@@ -41,7 +41,6 @@ CANDIDATES = (
     Candidate("percentile", _BOTH),
     Candidate("neighbor", _BOTH),
     Candidate("group", _BOTH),
-    Candidate("group, percentile", _BOTH),
 )
 PREFERRED = "group"
 STRENGTHS = (0.5, 0.75)
@@ -133,15 +132,13 @@ def sample_populations(
 
 
 def _learn(model: NeuronEdit, adata: AnnData, cells: Populations, candidate: Candidate, batch_size: int | None) -> Edit:
-    methods = candidate.method.split(", ")
-    if len(methods) == 1:
-        methods = methods * len(candidate.layers)
+    methods = [candidate.method] * len(candidate.layers)
     return model._learn(adata, cells, methods, candidate.layers, batch_size=batch_size)
 
 
 def _candidates(layers: Sequence[str], *, counts: bool) -> list[Candidate]:
     if layers:
-        methods = dict.fromkeys(candidate.method for candidate in CANDIDATES[1:] if "," not in candidate.method)
+        methods = dict.fromkeys(candidate.method for candidate in CANDIDATES if candidate != NO_EDIT)
         return [NO_EDIT, *(Candidate(method, tuple(layers)) for method in methods)]
     # the expression itself can only be edited where it is not counts
     return [candidate for candidate in CANDIDATES if not (counts and candidate.layers == _BOTH)]

@@ -216,6 +216,21 @@ class BatchMixin:
         )
         return pd.concat([learner.test(*step) for step in _steps(found.paths(reference))], ignore_index=True)
 
+    def check_controls(self, reference: str, controls: Selection, adata: AnnData | None = None) -> dict[str, list[str]]:
+        """Check that every batch can be corrected, without training or learning anything.
+
+        Parameters
+        ----------
+        reference, controls, adata
+            See :meth:`correct_batch`.
+
+        Returns
+        -------
+        For every batch that will be corrected, the batches on its way to the reference.
+        """
+        found = self._find_controls(self.adata if adata is None else adata, controls, None)
+        return found.paths(check_reference(reference, found.batch, self._setup_arg("batch_key")))
+
     def _find_controls(
         self, adata: AnnData, controls: Selection, control_weights: Mapping[str, float] | None
     ) -> Controls:

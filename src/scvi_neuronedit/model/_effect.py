@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from scvi_neuronedit.edit import extrapolation_std
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -34,10 +36,10 @@ class EffectMixin:
         r"""Predicted change of every feature's mean over the query, with an interval for the true change.
 
         Two errors are estimated and their variances added. *Sampling*: the edit is learnt again on bootstrap samples
-        of source and target cells, and with several networks each time with another one. *Extrapolation*: each group (label, else cluster) is left out of learning in turn,
-        and the mean squared error of its predicted change is taken, feature by feature. The interval is
-        :math:`\pm t` standard deviations, with as many degrees of freedom as groups were left out. It tends to be too
-        narrow where the query resembles no group (measured in the user guide).
+        of source and target cells, and with several networks each time with another one. *Extrapolation*: each group
+        (label, else a fifth of the cells) is left out of learning in turn; see
+        :func:`~scvi_neuronedit.edit.extrapolation_std`. The interval is :math:`\pm t` standard deviations, with as many
+        degrees of freedom as groups were left out. How often intervals hold the truth is measured in the user guide.
 
         Parameters
         ----------
@@ -79,10 +81,10 @@ class EffectMixin:
         change = changes.mean(axis=0)
         resampled = [self._comparable(adata, rows, again, batch_size=batch_size).mean(axis=0) for again in replicates]
         sampling = np.std(resampled, axis=0, ddof=1)
-        errors = self._errors_of_left_out_groups(edit, random_state, batch_size)
-        extrapolation = np.sqrt((errors**2).mean(axis=0)) if len(errors) else np.full(len(change), np.nan)
+        predicted, true = self._left_out_groups(edit, random_state, batch_size)
+        extrapolation = extrapolation_std(change, predicted, true)
         std = np.sqrt(sampling**2 + np.nan_to_num(extrapolation) ** 2)
-        margin = stats.t.ppf((1 + level) / 2, len(errors) or n_bootstrap - 1) * std
+        margin = stats.t.ppf((1 + level) / 2, len(true) or n_bootstrap - 1) * std
         return pd.DataFrame(
             {
                 "change": change,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scvi_neuronedit.data import Selection
+    from scvi_neuronedit.edit import Step
 
 
 class ForwardMixin:
@@ -194,7 +196,36 @@ class ForwardMixin:
         *,
         keep_residual: bool = True,
     ) -> NDArray[np.float32]:
-        """Edited expression of a minibatch, of the shape of ``x``: the mean over the networks that are edited."""
+        """Edited expression of a minibatch, of the shape of ``x``."""
+        edited = x.numpy()
+        for part in self._passes(edit):
+            edited = self._edited_once(part, torch.from_numpy(edited), size_factor, rng, keep_residual=keep_residual)
+        return edited
+
+    def _passes(self, edit: Edit) -> list[Edit]:
+        """The parts of an edit, each in the order of the network; behind each, cells are decoded and encoded again.
+
+        An edit that was learnt is one part; edits of code and output that are chained, or inverted, are several.
+        """
+        parts: list[list[Step]] = [[]]
+        depth = 0
+        for step in edit.steps:
+            before, depth = depth, self.module.layer_names.index(step.layer.partition("/")[0])
+            if depth < before:
+                parts.append([])
+            parts[-1].append(step)
+        return [replace(edit, steps=tuple(steps)) for steps in parts]
+
+    def _edited_once(
+        self,
+        edit: Edit,
+        x: torch.Tensor,
+        size_factor: torch.Tensor | None,
+        rng: np.random.Generator,
+        *,
+        keep_residual: bool,
+    ) -> NDArray[np.float32]:
+        """One pass through the networks: the mean over those that are edited, and the edit of the expression itself."""
         edits = {layer: partial(edit, layer=layer) for layer in edit.layers if not self._edits_expression(layer)}
         if keep_residual and not edits:
             edited = x.numpy()

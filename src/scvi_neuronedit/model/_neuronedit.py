@@ -19,27 +19,32 @@ from scvi_neuronedit.data import (
     check_obs_column,
     check_size_factors,
     check_unique_features,
+    match_gene_sets,
     summarize_values,
     unknown_name,
     use_csr_matrix,
 )
 from scvi_neuronedit.model._batches import BatchMixin
+from scvi_neuronedit.model._combination import CombinationMixin
 from scvi_neuronedit.model._editing import EditingMixin
 from scvi_neuronedit.model._effect import EffectMixin
 from scvi_neuronedit.model._forward import ForwardMixin
 from scvi_neuronedit.model._neuron_graph import NeuronGraphMixin
+from scvi_neuronedit.model._programs import ProgramsMixin, check_program_layer
 from scvi_neuronedit.model._resampling import ResamplingMixin
 from scvi_neuronedit.model._support import SupportMixin
-from scvi_neuronedit.module import LIKELIHOODS, SIZE_FACTOR_KEY, AutoencoderModule
+from scvi_neuronedit.module import LIKELIHOODS, SIZE_FACTOR_KEY, AutoencoderModule, GenePrograms
 from scvi_neuronedit.train import EpochTrainingPlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from os import PathLike
 
     from anndata import AnnData
     from numpy.typing import ArrayLike, NDArray
     from scipy import sparse
 
+    from scvi_neuronedit.train import DASHPruning
 
 CONDITION_KEY = "condition"
 
@@ -47,9 +52,11 @@ CONDITION_KEY = "condition"
 class NeuronEdit(
     EditingMixin,
     BatchMixin,
+    CombinationMixin,
     SupportMixin,
     EffectMixin,
     NeuronGraphMixin,
+    ProgramsMixin,
     ResamplingMixin,
     ForwardMixin,
     UnsupervisedTrainingMixin,
@@ -77,6 +84,11 @@ class NeuronEdit(
     n_networks
         Number of autoencoders, trained side by side. Every network is edited; the prediction is the mean over them, and
         their spread is part of the uncertainty. Each costs as much again.
+    gene_programs
+        Gene sets, by name or as a GMT file, that the first neurons of ``program_layer`` are to stand for. Train with
+        ``pruning`` to remove what does not belong to them; the other neurons stay free.
+    program_layer
+        The first layer, which reads the genes, or the last before the output, which is read by them.
     neuron_graph
         Graph whose neighbouring neurons are to fire together: ``"grid"``, ``"ring"``, ... (see
         :func:`~scvi_neuronedit.nn.named_graph`), ``"learned"``, or an adjacency. ``None`` for no structure.
@@ -108,6 +120,8 @@ class NeuronEdit(
         dropout_rate: float = 0.0,
         likelihood: Literal["normal", "nb", "poisson"] = "normal",
         n_networks: int = 1,
+        gene_programs: Mapping[str, Sequence[str]] | str | PathLike | None = None,
+        program_layer: str = "encoder_1",
         neuron_graph: str | ArrayLike | sparse.sparray | None = None,
         graph_weight: float | None = None,
         graph_layer: str = "code",
@@ -125,6 +139,11 @@ class NeuronEdit(
             self.var_names_ = adata.var_names.astype(str).to_numpy()
             self.nonnegative_ = check_likelihood(MatrixReader(adata, self._setup_arg("layer")), likelihood) >= 0
             counts_per_size_factor = self._counts_per_size_factor(likelihood)
+        programs = None
+        if gene_programs is not None:
+            gene_programs = match_gene_sets(gene_programs, self.get_var_names())  # what is saved, not a path
+            check_program_layer(program_layer, hidden, n_latent, len(gene_programs))
+            programs = GenePrograms(gene_programs, self.get_var_names(), program_layer)
         self.module = AutoencoderModule(
             self.summary_stats.n_vars,
             tuple(hidden),
@@ -133,6 +152,7 @@ class NeuronEdit(
             likelihood,
             counts_per_size_factor,
             n_networks,
+            programs,
         )
         networks = "autoencoder" if n_networks == 1 else f"{n_networks} autoencoders"
         self._model_summary_string = (
@@ -210,6 +230,7 @@ class NeuronEdit(
         batch_size: int = 128,
         train_size: float | None = None,
         early_stopping: bool = False,
+        pruning: DASHPruning | None = None,
         **kwargs,
     ) -> None:
         """Train the autoencoder on the registered cells with the trainer of scvi-tools.
@@ -226,6 +247,8 @@ class NeuronEdit(
             ``check_val_every_n_epoch`` makes use of the others.
         early_stopping
             Whether to stop when the loss of the cells not trained on no longer improves.
+        pruning
+            Schedule by which weights are removed; the cells not trained on decide which model is kept.
         **kwargs
             As in scvi-tools: ``accelerator``, ``devices``, ``validation_size``, ``datasplitter_kwargs``,
             ``plan_kwargs``, and all arguments of :class:`scvi.train.Trainer`.
@@ -240,6 +263,8 @@ class NeuronEdit(
             max_epochs = _default_max_epochs(self.adata.n_obs)
         keys = [REGISTRY_KEYS.X_KEY] + [SIZE_FACTOR_KEY] * (self._setup_arg("size_factor_key") is not None)
         loader = {"data_and_attributes": keys, **kwargs.pop("datasplitter_kwargs", {})}
+        if pruning is not None:
+            kwargs |= {"callbacks": [*kwargs.get("callbacks", []), pruning], "check_val_every_n_epoch": 1}
         if train_size is None:
             validates = early_stopping or kwargs.get("check_val_every_n_epoch") is not None
             train_size = 0.9 if validates or kwargs.get("validation_size") is not None else 1.0

@@ -55,20 +55,29 @@ class ResamplingMixin:
         again = self._learn(self.adata, populations, maps, layers, batch_size=batch_size)
         return again.scale(edit.steps[0].strength)
 
-    def _errors_of_left_out_groups(self, edit: Edit, random_state: int, batch_size: int | None) -> NDArray[np.float64]:
-        """Predicted less true change of every left-out group, of shape ``[n_groups, n_features]``."""
+    def _left_out_groups(
+        self, edit: Edit, random_state: int, batch_size: int | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Predicted and true change of every left-out group's mean, each of shape ``[n_groups, n_features]``."""
         sample = sample_populations(self._populations_of(edit), random_state)
         if sample is None:
-            return np.empty((0, len(self.var_names_)))
+            return np.empty((0, len(self.var_names_))), np.empty((0, len(self.var_names_)))
         cells, (source_groups, target_groups) = sample
-        errors = []
+        predicted, true = [], []
         for group in np.unique(source_groups):
             in_source, in_target = source_groups == group, target_groups == group
             learnt = self._relearn(edit, cells.subset(~in_source, ~in_target), batch_size)
-            predicted = self._comparable(self.adata, cells.source[in_source], learnt, batch_size=batch_size)
-            truth = self._comparable(self.adata, cells.target[in_target], batch_size=batch_size)
-            errors.append(predicted.mean(axis=0) - truth.mean(axis=0))
-        return np.array(errors)
+            before, after, truth = (
+                self._comparable(self.adata, rows, applied, batch_size=batch_size).mean(axis=0)
+                for rows, applied in (
+                    (cells.source[in_source], None),
+                    (cells.source[in_source], learnt),
+                    (cells.target[in_target], None),
+                )
+            )
+            predicted.append(after - before)
+            true.append(truth - before)
+        return np.array(predicted, dtype=np.float64), np.array(true, dtype=np.float64)
 
 
 def _bootstrap(populations: Populations, rng: np.random.Generator) -> Populations:

@@ -14,7 +14,7 @@ from torch.distributions import Normal
 from torch.nn import functional
 
 from scvi_neuronedit.data import unknown_name
-from scvi_neuronedit.nn import Autoencoder
+from scvi_neuronedit.nn import Autoencoder, KeepsMasks, WeightChain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch.distributions import Distribution
 
+    from scvi_neuronedit.module._programs import GenePrograms
+
 LIKELIHOODS = ("normal", "nb", "poisson")
 SIZE_FACTOR_KEY = "size_factor"
 _CP10K = 1e4
 _MIN_MEAN = 1e-8
 
 
-class AutoencoderModule(BaseModuleClass):
+class AutoencoderModule(KeepsMasks, BaseModuleClass):
     """Autoencoder trained by reconstruction alone; condition and batch are never its input.
 
     With a count likelihood the network reads ``log1p`` of counts per 10,000 and its output passes through a softmax
@@ -49,6 +51,8 @@ class AutoencoderModule(BaseModuleClass):
     n_networks
         Number of autoencoders, trained side by side on the same minibatches. With several, the layers of each go by
         the name of the layer and the number of the network: ``"code/1"``, ``"code/2"``, ...
+    programs
+        Gene programs that neurons stand for. ``None`` if all neurons are free.
     """
 
     def __init__(
@@ -60,10 +64,14 @@ class AutoencoderModule(BaseModuleClass):
         likelihood: Literal["normal", "nb", "poisson"] = "normal",
         counts_per_size_factor: float | None = None,
         n_networks: int = 1,
+        programs: GenePrograms | None = None,
     ) -> None:
         super().__init__()
         self.likelihood = likelihood
         self.networks = nn.ModuleList(Autoencoder(n_input, hidden, n_latent, dropout_rate) for _ in range(n_networks))
+        self.programs = programs
+        for network in self.networks if programs is not None else []:
+            programs.initialize(network)
         if likelihood == "nb":
             self.log_inverse_dispersion = nn.Parameter(torch.zeros(n_input))
         self.register_buffer(
@@ -91,6 +99,12 @@ class AutoencoderModule(BaseModuleClass):
         if not found:
             raise ValueError(unknown_name("layer", layer, "the network", self.layer_names))
         return found
+
+    def weight_chains(self) -> list[WeightChain]:
+        """What :class:`~scvi_neuronedit.train.DASHPruning` prunes: the gene programs, or all layers if there are none."""
+        if self.programs is not None:
+            return [self.programs.chain(network) for network in self.networks]
+        return [WeightChain((layer[0],)) for network in self.networks for layer in network.layers.values()]
 
     def network_input(self, x: torch.Tensor, library: torch.Tensor) -> torch.Tensor:
         """What the first layer reads: the data themselves, or log1p CP10k of counts."""
