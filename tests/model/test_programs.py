@@ -123,9 +123,8 @@ def test_every_network_has_the_programs(adata, sets):
 def test_models_without_programs(adata):
     NeuronEdit.setup_anndata(adata, condition_key="condition")
     model = NeuronEdit(adata, n_latent=4, hidden=(8,))
-    with pytest.raises(ValueError, match="no gene programs"):
-        model.get_neuron_programs()
     model.train(1, **QUIET)
+    pd.testing.assert_frame_equal(model.get_neuron_programs(n_top_genes=3), model.get_neuron_modules(n_genes=3))
     assert len(model.rank_neurons(model.learn_edit("ctrl", "stim", "mean"))) == 4
     model = NeuronEdit(adata, n_latent=4, hidden=(8,), n_networks=2)
     model.train(1, **QUIET)

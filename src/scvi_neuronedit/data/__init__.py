@@ -2,6 +2,7 @@
 
 from scvi_neuronedit.data._arcsinh import arcsinh, inverse_arcsinh
 from scvi_neuronedit.data._controls import Controls, check_reference, find_controls
+from scvi_neuronedit.data._covariance import CrossCovariance
 from scvi_neuronedit.data._dosage import (
     DosageCode,
     Perturbation,
@@ -36,6 +37,7 @@ __all__ = [
     "EFFECT_METHODS",
     "RECORD_KEY",
     "Controls",
+    "CrossCovariance",
     "DosageCode",
     "JoinedModalities",
     "JoinedReader",

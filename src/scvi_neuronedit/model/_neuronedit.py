@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from scvi_neuronedit.model._combination import CombinationMixin
 from scvi_neuronedit.model._editing import EditingMixin
 from scvi_neuronedit.model._effect import EffectMixin
 from scvi_neuronedit.model._forward import ForwardMixin
+from scvi_neuronedit.model._neuron_graph import NeuronGraphMixin
 from scvi_neuronedit.model._programs import ProgramsMixin, check_program_layer
 from scvi_neuronedit.model._resampling import ResamplingMixin
 from scvi_neuronedit.model._setup import SetupMixin
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from mudata import MuData
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
+    from scipy import sparse
 
     from scvi_neuronedit.train import DASHPruning
 
@@ -38,6 +40,7 @@ class NeuronEdit(
     CombinationMixin,
     SupportMixin,
     EffectMixin,
+    NeuronGraphMixin,
     ProgramsMixin,
     ResamplingMixin,
     ForwardMixin,
@@ -74,6 +77,15 @@ class NeuronEdit(
         ``pruning`` to remove what does not belong to them; the other neurons stay free.
     program_layer
         The first layer, which reads the genes, or the last before the output, which is read by them.
+    neuron_graph
+        Graph whose neighbouring neurons are to fire together: ``"grid"``, ``"ring"``, ... (see
+        :func:`~scvi_neuronedit.nn.named_graph`), ``"learned"``, or an adjacency. ``None`` for no structure.
+    graph_weight
+        Weight of the penalty; see :class:`~scvi_neuronedit.train.GraphRegularization`.
+    graph_layer
+        The layer it is for.
+    graph_params
+        Further arguments of :class:`~scvi_neuronedit.train.GraphRegularization`, such as ``{"shape": (5, 10)}``.
     registry
         Registry of a saved model, used to load it without data.
 
@@ -98,6 +110,10 @@ class NeuronEdit(
         n_networks: int = 1,
         gene_programs: Mapping[str, Sequence[str]] | str | PathLike | None = None,
         program_layer: str = "encoder_1",
+        neuron_graph: str | ArrayLike | sparse.sparray | None = None,
+        graph_weight: float | None = None,
+        graph_layer: str = "code",
+        graph_params: Mapping[str, Any] | None = None,
         registry: dict | None = None,
     ) -> None:
         super().__init__(adata, registry)
@@ -134,6 +150,7 @@ class NeuronEdit(
             f"NeuronEdit: {networks} {' -> '.join(map(str, (sum(n_features), *hidden, n_latent)))}, "
             f"likelihood {likelihood!r}, dropout_rate {dropout_rate}."
         )
+        self._use_neuron_graph(neuron_graph, graph_weight, graph_layer, graph_params)
         self.init_params_ = self._get_init_params(locals())
 
     def train(
@@ -186,8 +203,9 @@ class NeuronEdit(
             train_size=train_size,
             early_stopping=early_stopping,
             datasplitter_kwargs=loader,
-            **kwargs,
+            **self._with_graph_callback(kwargs),
         )
+        self._keep_neuron_graph()
 
     def get_activations(
         self,

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from scvi_neuronedit.data import Populations
     from scvi_neuronedit.edit import Edit
-    from scvi_neuronedit.module import GenePrograms
 
 N_TOP_GENES = 10
 
@@ -27,6 +26,8 @@ class ProgramsMixin:
 
     def get_neuron_programs(self, *, n_top_genes: int = N_TOP_GENES) -> pd.DataFrame:
         """How well the program neurons agree with the gene sets they come from, and what the data added.
+
+        Of a model without gene programs: the genes of every neuron and module, as :meth:`get_neuron_modules` ranks them.
 
         Parameters
         ----------
@@ -40,7 +41,9 @@ class ProgramsMixin:
         gene set's share of the sum of absolute weights; ``top_genes`` of the set, and ``added_genes``, largest weights
         first, with a minus sign where more of the gene means less of the neuron.
         """
-        programs = self._checked_programs()
+        programs = self.module.programs
+        if programs is None:
+            return self.get_neuron_modules(n_genes=n_top_genes)
         rows = []
         for number, network in enumerate(self.module.networks):
             layer = self.module.names_in_networks(programs.layer)[number]
@@ -136,12 +139,6 @@ class ProgramsMixin:
         """Names of the largest values, those below zero with a minus sign."""
         order = np.argsort(-np.abs(values), kind="stable")[:n_genes]
         return ", ".join(("-" if values[i] < 0 else "") + str(self.var_names_[i]) for i in order if values[i] != 0)
-
-    def _checked_programs(self) -> GenePrograms:
-        if self.module.programs is None:
-            msg = "the model has no gene programs; pass gene_programs when it is made."
-            raise ValueError(msg)
-        return self.module.programs
 
 
 def check_program_layer(layer: str, hidden: Sequence[int], n_latent: int, n_programs: int) -> None:

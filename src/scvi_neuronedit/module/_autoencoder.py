@@ -9,6 +9,7 @@ from scvi import REGISTRY_KEYS
 from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
 from torch import nn
 
+from scvi_neuronedit.data import unknown_name
 from scvi_neuronedit.module._head import Head
 from scvi_neuronedit.nn import Autoencoder, KeepsMasks, WeightChain
 
@@ -87,6 +88,16 @@ class AutoencoderModule(KeepsMasks, BaseModuleClass):
         if len(self.networks) == 1 or "/" in layer:
             return (layer,)
         return tuple(f"{layer}/{number}" for number in range(1, len(self.networks) + 1))
+
+    def find_layers(self, layer: str) -> dict[str, nn.Module]:
+        """The submodule of a layer in each of the networks, or in the one that is named."""
+        found = {}
+        for number, network in enumerate(self.networks):
+            own = {self.names_in_networks(name)[number]: network.layers[name] for name in self.layer_names}
+            found |= {name: own[name] for name in self.names_in_networks(layer) if name in own}
+        if not found:
+            raise ValueError(unknown_name("layer", layer, "the network", self.layer_names))
+        return found
 
     def weight_chains(self) -> list[WeightChain]:
         """What :class:`~scvi_neuronedit.train.DASHPruning` prunes: the gene programs, or all layers if there are none."""

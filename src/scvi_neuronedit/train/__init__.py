@@ -1,8 +1,17 @@
 """Training plans, callbacks and loaders for the trainer of scvi-tools."""
 
+from scvi_neuronedit.train._graph import GraphRegularization, find_layers
 from scvi_neuronedit.train._lambdas import cross_validate_lambdas
 from scvi_neuronedit.train._plan import EpochTrainingPlan
 from scvi_neuronedit.train._pruning import DASHPruning
 from scvi_neuronedit.train._trajectories import PairSplitter, RegulatoryTrainingPlan
 
-__all__ = ["DASHPruning", "EpochTrainingPlan", "PairSplitter", "RegulatoryTrainingPlan", "cross_validate_lambdas"]
+__all__ = [
+    "DASHPruning",
+    "EpochTrainingPlan",
+    "GraphRegularization",
+    "PairSplitter",
+    "RegulatoryTrainingPlan",
+    "cross_validate_lambdas",
+    "find_layers",
+]

@@ -24,6 +24,9 @@ class EpochTrainingPlan(TrainingPlan):
     ``train_loss``, ``elbo_train``, ``reconstruction_loss_train``, ``kl_local_train``, ``kl_global_train``, the
     ``extra_metrics`` of the loss, and the same for ``validation``.
 
+    A callback may add to ``penalties``: functions of the loss's output that return what is added to the loss of a training
+    step. Penalties are trained on, but not part of the losses in the history.
+
     Parameters
     ----------
     module
@@ -35,6 +38,7 @@ class EpochTrainingPlan(TrainingPlan):
     def __init__(self, module: BaseModuleClass, **kwargs: Any) -> None:
         super().__init__(module, **kwargs)
         self._totals = {"train": defaultdict(float), "validation": defaultdict(float)}
+        self.penalties: list[Callable[[LossOutput], torch.Tensor]] = []
 
     def get_optimizer_creator(self) -> Callable[[Iterable[torch.Tensor]], torch.optim.Optimizer]:
         """The optimizer of scvi-tools, in its fused form: the same update in one call for all parameters."""
@@ -64,6 +68,8 @@ class EpochTrainingPlan(TrainingPlan):
     def _step(self, batch: dict[str, torch.Tensor], mode: Literal["train", "validation"]) -> torch.Tensor:
         _, _, output = self.forward(batch, loss_kwargs=self.loss_kwargs)
         self._add(output, self._totals[mode])
+        if mode == "train" and self.penalties:
+            return output.loss + sum(penalty(output) for penalty in self.penalties)
         return output.loss
 
     @staticmethod

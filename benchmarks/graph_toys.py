@@ -1,0 +1,117 @@
+"""Do structured neurons find a structure that is known? Modules of genes, a hidden line, a circle; with and without.
+
+    python benchmarks/graph_toys.py [--seeds 3] [--json results.json]
+
+Modules: 3 modules of 5 genes, correlation 0.6 within, each on (+10) in half of 3,000 cells; 15 neurons in 3 cliques, or on a
+learned graph (3 nearest neurons). `purity`: share of neurons that follow the module most frequent in their group; chance
+is that of random groups. Without the penalty the same groups are taken, and the communities of the co-activation graph.
+
+Line, circle: 2,000 cells at random positions; 60 genes switch on or off along the line, or peak around the circle; noise 0.5.
+20 neurons in a path or ring. `cells`: rank correlation of a cell's place on the neurons' graph with its latent position
+(first eigenvectors of the Laplacian). `neurons`: rank correlation of a neuron's number with the position at which it is most
+active. On the circle both are circular, |Spearman| on the line.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scvi
+from anndata import AnnData
+from scipy.stats import spearmanr
+
+from scvi_neuronedit import NeuronEdit
+from scvi_neuronedit.benchmark import write_json
+from scvi_neuronedit.metrics import circular_correlation, group_purity
+
+GUARDED = {"normalize": "none"}
+
+
+def fit(x: np.ndarray, seed: int, layer: str = "code", **kwargs) -> tuple[NeuronEdit, np.ndarray]:
+    """Train; the model and the activations of the layer."""
+    scvi.settings.seed = seed
+    adata = AnnData(x.astype(np.float32))
+    NeuronEdit.setup_anndata(adata)
+    model = NeuronEdit(adata, graph_layer=layer, **kwargs)
+    model.train(max_epochs=25, batch_size=64, accelerator="cpu", enable_progress_bar=False)
+    return model, model.get_activations(layer=layer)
+
+
+def modules(seed: int) -> list[dict]:
+    """Purity of neuron groups."""
+    rng = np.random.default_rng(seed)
+    on = rng.random((3000, 3)) < 0.5
+    factor = np.linalg.cholesky(np.full((5, 5), 0.6) + 0.4 * np.eye(5))
+    x = (rng.normal(size=(3000, 3, 5)) @ factor.T + 10 * on[:, :, None]).reshape(3000, 15)
+    groups, rows = np.repeat(np.arange(3), 5), []
+    settings = {
+        "none": {},
+        "3 cliques": {"neuron_graph": "cliques", "graph_weight": 1.0, "graph_params": GUARDED | {"n_groups": 3}},
+        "learned": {
+            "neuron_graph": "learned",
+            "graph_weight": 1.0,
+            "graph_params": GUARDED | {"n_neighbors": 3, "rebuild_every": 20},
+        },
+    }
+    for name, arguments in settings.items():
+        model, z = fit(x, seed, hidden=(64,), n_latent=15, **arguments)
+        truth = np.abs(np.corrcoef(z.T, on.T)[:15, 15:]).argmax(axis=1)
+        graph = model.get_neuron_graph()
+        chance = np.mean([group_purity(rng.permutation(groups), truth) for _ in range(200)])
+        numbers = {"purity": group_purity(groups if name != "learned" else graph.modules, truth), "chance": chance}
+        rows.append({"method": name, **numbers, "components": graph.n_components, "modules": len(set(truth))})
+        if name == "none":
+            found = {"purity": group_purity(graph.modules, truth), "chance": chance}
+            rows.append(rows[-1] | {"method": "none, clustered afterwards", **found, "modules": graph.n_modules})
+    return [{"data": "modules", "seed": seed, **row} for row in rows]
+
+
+def positions(kind: str, seed: int) -> list[dict]:
+    """Order of neurons and cells on a path or a ring."""
+    rng = np.random.default_rng(seed)
+    t = rng.random((2000, 1))
+    if kind == "ring":
+        x, layer, hidden = np.exp(np.cos(2 * np.pi * (t - rng.random(60)))), "code", (64,)
+    else:
+        slope = rng.choice([-1, 1], 60) / rng.uniform(0.05, 0.2, 60)
+        # behind a leaky ReLU, where activations have a sign: in the linear code every pattern may be turned over
+        x, layer, hidden = 3 / (1 + np.exp(slope * (rng.random(60) - t))), "encoder_2", (64, 20)
+    x, t, rows = x + rng.normal(0, 0.5, x.shape), t[:, 0], []
+    structured = {"neuron_graph": kind, "graph_weight": 1.0, "graph_params": GUARDED | {"noise": 2.0}}
+    for name, arguments in {"none": {}, kind: structured}.items():
+        _, z = fit(x, seed, layer, hidden=hidden, n_latent=20, **arguments)
+        bins = (40 * t).astype(int)
+        peak = np.array([z[bins == b].mean(axis=0) for b in range(40)]).argmax(axis=0)
+        number = np.arange(20)
+        z = z - z.mean(axis=0)
+        if kind == "ring":
+            place = np.arctan2(z @ np.sin(2 * np.pi * number / 20), z @ np.cos(2 * np.pi * number / 20))
+            some = rng.permutation(2000)[:500]
+            of_cells, of_neurons = circular_correlation(place[some], t[some]), circular_correlation(peak, number)
+        else:
+            place = z @ np.cos(np.pi * (number + 0.5) / 20)
+            of_cells, of_neurons = spearmanr(place, t)[0], spearmanr(peak, number)[0]
+        rows.append({"data": kind, "seed": seed, "method": name, "cells": abs(of_cells), "neurons": abs(of_neurons)})
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    rows = []
+    for seed in range(arguments.seeds):
+        rows += modules(seed) + positions("path", seed) + positions("ring", seed)
+    results = pd.DataFrame(rows)
+    print(results[results["data"] == "modules"].dropna(axis=1).round(3).to_string(index=False))
+    print(results[results["data"] != "modules"].dropna(axis=1).round(3).to_string(index=False))
+    if arguments.json:
+        write_json(results, arguments.json)
+
+
+if __name__ == "__main__":
+    main()
