@@ -120,17 +120,8 @@ class BatchMixin:
         found = self._find_controls(adata, controls, control_weights)
         reference = check_reference(reference, found.batch, self._setup_arg("batch_key"))
         paths = found.paths(reference)
-        learner = LinkLearner(
-            self,
-            adata,
-            found,
-            *self._batch_method(method, layers),
-            control_weights or {},
-            self._labels(adata) if match_labels else None,
-            random_state,
-            batch_size,
-            params,
-        )
+        learn = method, layers, control_weights, match_labels, random_state, batch_size, params
+        learner = self._link_learner(adata, found, *learn)
         steps = track(_steps(paths), description="Learning", disable=silent)
         links = {step: learner.link(*step, guard=guard) for step in steps}
         _report(links.values())
@@ -201,17 +192,8 @@ class BatchMixin:
         adata = self._checked_adata(adata)
         found = self._find_controls(adata, controls, control_weights)
         reference = check_reference(reference, found.batch, self._setup_arg("batch_key"))
-        learner = LinkLearner(
-            self,
-            adata,
-            found,
-            *self._batch_method(method, layers),
-            control_weights or {},
-            self._labels(adata) if match_labels else None,
-            random_state,
-            batch_size,
-            params,
-        )
+        learn = method, layers, control_weights, match_labels, random_state, batch_size, params
+        learner = self._link_learner(adata, found, *learn)
         return pd.concat([learner.test(*step) for step in _steps(found.paths(reference))], ignore_index=True)
 
     def check_controls(self, reference: str, controls: Selection, adata: AnnData | None = None) -> dict[str, list[str]]:
@@ -253,17 +235,27 @@ class BatchMixin:
             raise ValueError(msg)
         return found
 
-    def _batch_method(
-        self, method: Method | None, layers: str | Sequence[str] | None
-    ) -> tuple[list[str | ActivationMap], list[str]]:
+    def _link_learner(
+        self,
+        adata: AnnData,
+        found: Controls,
+        method: Method | None,
+        layers: str | Sequence[str] | None,
+        control_weights: Mapping[str, float] | None,
+        match_labels: bool,
+        random_state: int,
+        batch_size: int | None,
+        params: dict[str, Any],
+    ) -> LinkLearner:
         if method is None and layers is None and self._edits_expression("output"):
             method, layers = ("group", "percentile"), ("code", "output")
-        return self._checked_layers("group" if method is None else method, layers)
-
-    def _labels(self, adata: AnnData) -> NDArray[np.str_] | None:
-        labels_key = self._setup_arg("labels_key")
-        check_obs_column(adata, "labels_key", labels_key)
-        return None if labels_key is None else adata.obs[labels_key].astype(str).to_numpy()
+        methods, layers = self._checked_layers("group" if method is None else method, layers)
+        labels, labels_key = None, self._setup_arg("labels_key")
+        if match_labels and labels_key is not None:
+            check_obs_column(adata, "labels_key", labels_key)
+            labels = adata.obs[labels_key].astype(str).to_numpy()
+        weights = control_weights or {}
+        return LinkLearner(self, adata, found, methods, layers, weights, labels, random_state, batch_size, params)
 
     def _corrected_minibatches(
         self,
