@@ -78,6 +78,23 @@ def test_left_out_groups_are_never_shown(populations):
     assert seen == [({name}, {name}) for name in "abc"]
 
 
+def test_a_group_that_does_not_respond_does_not_decide_alone(populations):
+    control, truth = populations
+    truth = truth.copy()
+    truth[GROUPS == "c"] = control[GROUPS == "c"] + 1e-3
+
+    def predict(candidate, in_source, in_target):
+        return control[in_source] + [2, -1, 0, 0, 0]
+
+    scores = leave_group_out(control, truth, GROUPS, GROUPS, predict, [NO_EDIT, Candidate("x")])
+    unchanged = scores[scores["method"] == "none"]
+    assert unchanged["edist"].mean() == pytest.approx(1)
+    assert unchanged.set_index("group")["edist"]["c"] < 0.01
+    wrong = scores[(scores["method"] == "x") & (scores["group"] == "c")]
+    assert wrong["edist"].item() < 3  # though it is thousands of times worse than no edit
+    assert summarize_scores(scores)["method"].iloc[0] == "x"
+
+
 def test_error_of_the_score_is_that_of_a_mean_over_groups(populations, rng):
     control, truth = populations
 

@@ -107,8 +107,9 @@ def leave_group_out(
     """Score every candidate on groups whose target cells it has not seen.
 
     The score of a group is the mean of two parts: the energy distance of prediction and truth in 30 principal
-    components, as a ratio to that of unchanged cells, and one minus the correlation of predicted and true change. It
-    is 1 for unchanged cells and 0 for a perfect prediction.
+    components, as a ratio to that of unchanged cells, and one minus the correlation of predicted and true change. The ratio
+    is to the mean over groups: a group that does not respond, and where any edit is infinitely worse than none, must not
+    decide alone. So the mean score is 1 for unchanged cells and 0 for a perfect prediction.
 
     Parameters
     ----------
@@ -130,11 +131,12 @@ def leave_group_out(
     both = np.concatenate([control, truth])
     n_components = max(1, min(_N_COMPONENTS, *(n - 1 for n in both.shape)))
     pca = PCA(n_components, svd_solver="randomized", random_state=0).fit(both)
+    groups = [(name, source_groups == name, target_groups == name) for name in np.unique(source_groups)]
+    in_components = pca.transform(control), pca.transform(truth)
+    unchanged = np.mean([energy_distance(in_components[0][a], in_components[1][b]) for _, a, b in groups])
     rows = []
-    for group in np.unique(source_groups):
-        in_source, in_target = source_groups == group, target_groups == group
+    for group, in_source, in_target in groups:
         x, y = control[in_source], truth[in_target]
-        unchanged = energy_distance(pca.transform(x), pca.transform(y))
         for candidate in candidates:
             predicted = x if candidate == NO_EDIT else predict(candidate, in_source, in_target)
             correlation = np.nan_to_num(pearson_delta(predicted, y, x))

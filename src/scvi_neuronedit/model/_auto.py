@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from scvi_neuronedit.model._neuronedit import NeuronEdit
 
 _CODE, _BOTH = ("code",), ("code", "output")
+# not "gaussian": an affine map extrapolates without bound, which groups inside the range of the others do not show
 CANDIDATES = (
     NO_EDIT,
     Candidate("mean", _CODE),
-    Candidate("gaussian", _CODE),
     Candidate("percentile", _CODE),
     Candidate("neighbor", _CODE),
     Candidate("pairs", _CODE),
