@@ -228,7 +228,7 @@ def test_correct_h5ad(fcs_folder, tmp_path):
     after = ad.read_h5ad(tmp_path / "out.h5ad")
     assert "corrected" in after.layers
     assert not [column for column in after.obs if column.startswith("_scvi")]
-    assert after.uns["neuronedit"]["corrected"]["batches"]["b2"]["controls"] == "control"
+    assert after.uns["neuronedit"]["corrected"]["batches"].loc["b2", "controls"] == "control"
     assert "batches to b1, by controls control=control" in call("info", tmp_path / "out.h5ad").stdout
 
 
@@ -240,6 +240,8 @@ def test_correct_h5ad(fcs_folder, tmp_path):
         (["--samples", "sheet.csv", "--control-key", "ctrl"], "did you mean 'control'?"),
         (["--samples", "sheet.csv", "--control", "c9"], "controls 'c9' is not in"),
         (["--samples", "sheet.csv", "--marker", "CD33"], "CD33"),
+        (["--samples", "sheet.csv", "--layer", "raw"], "--layer and --likelihood are for h5ad files"),
+        (["--samples", "sheet.csv", "--control-key", "batch"], "no value of adata.obs['batch']"),
     ],
 )
 def test_bad_corrections_write_nothing(fcs_folder, tmp_path, monkeypatch, arguments, message):

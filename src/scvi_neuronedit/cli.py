@@ -158,6 +158,15 @@ def correct(
                 msg = f"--samples is for a folder of FCS files; {input_path} is none."
                 raise ValueError(msg)
             _check_output(output_path, overwrite=overwrite)
+        elif layer is not None or likelihood != Likelihood.normal:
+            msg = "--layer and --likelihood are for h5ad files; the markers of FCS files are arcsinh(x / cofactor), with normal likelihood."
+            raise ValueError(msg)
+        elif output_path.is_file() or output_path.resolve() == input_path.resolve():
+            msg = f"{output_path} must be a folder other than the input."
+            raise ValueError(msg)
+        elif not overwrite and output_path.is_dir() and any(output_path.glob("*.fcs")):
+            msg = f"{output_path} holds FCS files already; choose another folder or pass --overwrite."
+            raise ValueError(msg)
 
         import scvi
 
@@ -187,12 +196,10 @@ def correct(
             _remove_registration(adata, *names)
             _write(adata, output_path)
     record = adata.uns["neuronedit"][layer_added]
-    for batch, way in record["batches"].items():
-        change = way["emd_after"] / way["emd_before"] - 1
+    for batch, way in record["batches"].iterrows():
         typer.echo(
-            f"{way['path']} (learnt from {way['controls']}): mean EMD of controls held out "
-            f"{way['emd_before']:.3g} -> {way['emd_after']:.3g} ({change:+.0%}); "
-            f"features of {batch} kept back: {way['kept_back'] or 'none'}"
+            f"{way['path']} (learnt from {way['controls']}): mean EMD of controls held out, first step, "
+            f"{way['emd_before']} -> {way['emd_after']}; features of {batch} kept back: {way['kept_back'] or 'none'}"
         )
     typer.echo(f"{record['n_query']:,} cells corrected ({record['edit']}); {output_path}")
 
@@ -262,7 +269,7 @@ def _read_fcs(folder: Path, sheet: Path | None) -> AnnData:
         msg = f"{folder} is a folder of FCS files; --samples must name the table that says which batch each is of."
         raise ValueError(msg)
     table = pd.read_csv(sheet, index_col=0, dtype=str)
-    table.index = table.index.astype(str).str.removesuffix(".fcs")
+    table.index = table.index.astype(str).str.replace(r"\.fcs$", "", case=False, regex=True)
     return read_fcs(folder, samples=table)
 
 
@@ -272,11 +279,17 @@ def _shared_controls(adata: AnnData, batch_key: str, control_key: str) -> list[s
 
     if control_key not in adata.obs:
         raise KeyError(unknown_name("control_key", control_key, "adata.obs", adata.obs.columns))
-    n_batches = adata.obs.groupby(control_key, observed=True)[batch_key].nunique()
+    values = adata.obs[control_key]
+    named = values[values.notna() & ~values.astype(str).str.lower().isin(["", "nan", "none", "no", "false"])]
+    n_batches = adata.obs.loc[named.index].groupby(control_key, observed=True)[batch_key].nunique()
     if not (n_batches > 1).any():
         msg = f"control_key: no value of adata.obs[{control_key!r}] ({listed(n_batches.index)}) is in several batches."
         raise ValueError(msg)
-    return n_batches.index[n_batches > 1].tolist()
+    shared = n_batches.index[n_batches > 1].tolist()
+    if values.isin(shared).all():
+        msg = f"every cell is of a control, by adata.obs[{control_key!r}] ({listed(shared)}); name controls with --control."
+        raise ValueError(msg)
+    return shared
 
 
 def _read(path: Path, *, backed: bool = False) -> AnnData:

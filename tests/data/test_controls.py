@@ -49,9 +49,16 @@ def test_shortest_paths():
     found = find_controls(CHAIN, XYZ, batch_key="batch")
     assert found.paths("a") == {"b": ["b", "a"], "c": ["c", "b", "a"], "d": ["d", "c", "b", "a"]}
     assert found.paths("c") == {"a": ["a", "b", "c"], "b": ["b", "c"], "d": ["d", "c"]}
-    assert found.paths("pooled") == {batch: [batch, "pooled"] for batch in "abcd"}
     assert found.shared("b", "c") == ["y"]
-    assert found.shared("b", "pooled") == ["x", "y"]
+
+
+def test_pools_are_of_controls_that_all_batches_have():
+    with pytest.raises(ValueError, match="'pooled' needs a control that every batch has.*a: x; b: x, y; c: y, z"):
+        find_controls(CHAIN, XYZ, batch_key="batch").paths("pooled")
+    both = cells(("a", "x", 30), ("b", "x", 30), ("b", "y", 25), ("c", "x", 30), ("c", "y", 40))
+    found = find_controls(both, {"sample": ["x", "y"]}, batch_key="batch")
+    assert found.paths("pooled") == {batch: [batch, "pooled"] for batch in "abc"}
+    assert found.shared("b", "pooled") == ["x"]
 
 
 def test_the_shorter_of_two_ways():
@@ -61,13 +68,12 @@ def test_the_shorter_of_two_ways():
     assert paths["c"] in (["c", "b", "a"], ["c", "d", "a"])
 
 
-@pytest.mark.parametrize("reference", ["a", "pooled"])
-def test_batches_that_cannot_be_reached_are_named(reference):
+def test_batches_that_cannot_be_reached_are_named():
     adata = cells(("a", "x", 30), ("b", "x", 30), ("c", "own", 30), ("d", "own2", 30))
     found = find_controls(adata, {"sample": "x"}, batch_key="batch")
     # crosstab keeps every batch, those without any control included
-    with pytest.raises(ValueError, match=f"reference '{reference}' cannot be reached from 'c', 'd': .*b: x; c: none"):
-        found.paths(reference)
+    with pytest.raises(ValueError, match="reference 'a' cannot be reached from 'c', 'd': .*b: x; c: none"):
+        found.paths("a")
 
 
 def test_too_few_cells():
@@ -85,6 +91,7 @@ def test_too_few_cells():
     [
         (CHAIN, {"sample": ["x", "own"]}, ValueError, "control 'own' is in one batch only .*d"),
         (cells(("a", "x", 50)), {"sample": "x"}, ValueError, "holds one batch only"),
+        (cells(("a", "x", 50), ("pooled", "x", 50)), {"sample": "x"}, ValueError, "a batch named 'pooled'.*rename it"),
         (CHAIN, {"sampel": "x"}, KeyError, "did you mean 'sample'"),
         (CHAIN, {"sample": "xx"}, ValueError, "controls 'xx' is not in"),
     ],

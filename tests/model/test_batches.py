@@ -111,13 +111,16 @@ def test_controls_are_compared_with_themselves_and_weighted(trained):
 
 
 def test_pooled_controls_as_reference(trained):
-    adata = trained.adata
-    corrected = trained.correct_batch("pooled", {"sample": ["control_1", "control_3"]}, **EXACT)
-    for batch, names in {"b1": ["control_1"], "b2": ["control_1", "control_3"], "b3": ["control_3"]}.items():
+    adata = two_batches(trained)
+    corrected = trained.correct_batch("pooled", {"sample": ["control_1", "control_2"]}, adata, **EXACT)
+    names = ["control_1", "control_2"]
+    pool = np.mean([adata.X[adata.obs["sample"] == name].mean(axis=0) for name in names], axis=0)
+    for batch in ("b1", "b2"):
         in_batch = (adata.obs["batch"] == batch).to_numpy()
-        shift = np.mean([adata.X[adata.obs["sample"] == name].mean(axis=0) for name in names], axis=0)
-        shift = shift - np.mean([adata.X[cells(adata, batch, name)].mean(axis=0) for name in names], axis=0)
+        shift = pool - np.mean([adata.X[cells(adata, batch, name)].mean(axis=0) for name in names], axis=0)
         np.testing.assert_allclose(corrected[in_batch], adata.X[in_batch] + shift, atol=1e-4)
+    with pytest.raises(ValueError, match="needs a control that every batch has"):
+        trained.correct_batch("pooled", CONTROLS)
 
 
 def test_the_largest_batch_as_reference(trained):
@@ -171,9 +174,9 @@ def test_layer_record_and_support(trained, tmp_path):
     adata.X[cells(adata, "b3", "patient")] += 50  # nothing like a control
     trained.correct_batch("b1", CONTROLS, adata)
     record = adata.uns["neuronedit"]["corrected"]
-    assert record["batches"]["b3"]["path"] == "b3 -> b2 -> b1"
-    assert record["batches"]["b3"]["controls"] == "control_3; control_1, control_2"
-    assert record["batches"]["b2"]["emd_after"] < record["batches"]["b2"]["emd_before"]
+    assert record["batches"].loc["b3", "path"] == "b3 -> b2 -> b1"
+    assert record["batches"].loc["b3", "controls"] == "control_3; control_1, control_2"
+    assert float(record["batches"].loc["b2", "emd_after"]) < float(record["batches"].loc["b2", "emd_before"])
     assert len(record["control_test"]) == 4 * N_MARKERS
     support = adata.obs["corrected_support"]
     assert support[adata.obs["batch"] == "b1"].isna().all()
@@ -181,7 +184,7 @@ def test_layer_record_and_support(trained, tmp_path):
     assert support[cells(adata, "b3", "control_3")].mean() > 0.3
     adata.write_h5ad(tmp_path / "out.h5ad")
     again = ad.read_h5ad(tmp_path / "out.h5ad").uns["neuronedit"]["corrected"]
-    assert again["batches"]["b2"]["held_out"] == "control_1, control_2"
+    assert again["batches"].loc["b2", "held_out"] == "control_1, control_2"
 
 
 def test_labels_are_matched(cytometry):
@@ -250,6 +253,24 @@ def test_bad_designs_write_nothing(trained, arguments, error, message):
 def test_bad_arguments(trained, kwargs, message):
     with pytest.raises(ValueError, match=message):
         trained.correct_batch("b1", CONTROLS, trained.adata.copy(), **kwargs)
+
+
+def test_a_marker_that_one_batch_did_not_measure_is_left_as_it_is(trained):
+    adata = trained.adata.copy()
+    adata.X[(adata.obs["batch"] == "b2").to_numpy(), 2] = 0
+    for guard in (True, False):
+        trained.correct_batch("b1", CONTROLS, adata, guard=guard, overwrite=True)
+        np.testing.assert_array_equal(adata.layers["corrected"][:, 2], adata.X[:, 2])
+    assert "marker_2" in adata.uns["neuronedit"]["corrected"]["batches"].loc["b2", "kept_back"]
+
+
+def test_names_of_batches_may_hold_a_slash(trained, tmp_path):
+    adata = trained.adata.copy()
+    adata.obs["batch"] = adata.obs["batch"].cat.rename_categories({"b1": "2023/01", "b2": "2023/02", "b3": "2023/03"})
+    trained.correct_batch("2023/01", CONTROLS, adata, method="mean")
+    adata.write_h5ad(tmp_path / "out.h5ad")
+    again = ad.read_h5ad(tmp_path / "out.h5ad").uns["neuronedit"]["corrected"]["batches"]
+    assert again.loc["2023/03", "path"] == "2023/03 -> 2023/02 -> 2023/01"
 
 
 def test_constant_markers_are_refused(trained):

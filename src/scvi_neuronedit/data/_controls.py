@@ -45,14 +45,14 @@ class Controls:
     usable: pd.DataFrame
 
     def shared(self, source: str, target: str) -> list[str]:
-        """Controls that can teach the way from one batch to another, or to all batches pooled.
+        """Controls that can teach the way from one batch to another, or to all batches pooled: then those all batches have.
 
         Parameters
         ----------
         source, target
             Batches; ``target`` may be ``"pooled"``.
         """
-        others = self.usable.drop(index=source).any() if target == POOLED else self.usable.loc[target]
+        others = self.usable.all() if target == POOLED else self.usable.loc[target]
         return self.usable.columns[self.usable.loc[source] & others].tolist()
 
     def cells(self, batch: str, controls: list[str]) -> NDArray[np.intp]:
@@ -83,28 +83,34 @@ class Controls:
         """
         batches = self.usable.index.tolist()
         if reference == POOLED:
-            paths = {batch: [batch, POOLED] for batch in batches if self.shared(batch, POOLED)}
-        else:
-            joined = self.usable.to_numpy(dtype=int) @ self.usable.to_numpy(dtype=int).T > 0
-            _, towards = shortest_path(
-                joined, unweighted=True, return_predecessors=True, indices=batches.index(reference)
-            )
-            paths = {}
-            for i, batch in enumerate(batches):
-                path = [i]
-                while towards[path[-1]] >= 0:
-                    path.append(towards[path[-1]])
-                if len(path) > 1:
-                    paths[batch] = [batches[j] for j in path]
+            if not self.usable.all().any():
+                msg = (
+                    "reference 'pooled' needs a control that every batch has, or pools of different batches would be "
+                    f"compared ({self._of_each()}); name a batch, towards which the others are chained."
+                )
+                raise ValueError(msg)
+            return {batch: [batch, POOLED] for batch in batches}
+        joined = self.usable.to_numpy(dtype=int) @ self.usable.to_numpy(dtype=int).T > 0
+        _, towards = shortest_path(joined, unweighted=True, return_predecessors=True, indices=batches.index(reference))
+        paths = {}
+        for i, batch in enumerate(batches):
+            path = [i]
+            while towards[path[-1]] >= 0:
+                path.append(towards[path[-1]])
+            if len(path) > 1:
+                paths[batch] = [batches[j] for j in path]
         if unreached := [batch for batch in batches if batch not in paths and batch != reference]:
-            controls = {batch: self.usable.columns[self.usable.loc[batch]].tolist() for batch in batches}
-            of_each = "; ".join(f"{batch}: {', '.join(found) or 'none'}" for batch, found in controls.items())
             msg = (
                 f"reference {reference!r} cannot be reached from {listed(unreached)}: no chain of shared controls leads "
-                f"there. Controls with at least {MIN_CELLS} cells: {of_each}."
+                f"there ({self._of_each()})."
             )
             raise ValueError(msg)
         return paths
+
+    def _of_each(self) -> str:
+        controls = {batch: self.usable.columns[row].tolist() for batch, row in self.usable.iterrows()}
+        of_each = "; ".join(f"{batch}: {', '.join(found) or 'none'}" for batch, found in controls.items())
+        return f"controls with at least {MIN_CELLS} cells: {of_each}"
 
 
 def find_controls(
@@ -134,6 +140,9 @@ def find_controls(
     batch = adata.obs[batch_key].astype(str).to_numpy()
     if len(np.unique(batch)) < 2:
         msg = f"adata.obs[{batch_key!r}] holds one batch only ({batch[0]}); there is nothing to correct."
+        raise ValueError(msg)
+    if POOLED in batch:
+        msg = f"adata.obs[{batch_key!r}] holds a batch named {POOLED!r}, which stands for all batches; rename it."
         raise ValueError(msg)
     is_control = select_cells(adata, selection, argument="controls", condition_key=condition_key)
     control = np.where(is_control, "control", "").astype(object)

@@ -220,9 +220,11 @@ def _read_file(path: Path, *, compensate: bool) -> _Sample:
     if compensate:
         values = _compensate(values, names, spillover, path)
         keywords = {key: text for key, text in keywords.items() if key not in _SPILLOVER}
-    var = _describe_channels(names, [marker.strip() for marker in flow.pns_labels])
+    with _naming(path):
+        var = _describe_channels(names, [marker.strip() for marker in flow.pns_labels])
+        sorted_keywords = _sort_keywords(flow, keywords, var)
     has_spillover = spillover is not None and not compensate
-    return _Sample(path, values.astype(np.float32), var, *_sort_keywords(flow, keywords, var), has_spillover)
+    return _Sample(path, values.astype(np.float32), var, *sorted_keywords, has_spillover)
 
 
 @contextmanager

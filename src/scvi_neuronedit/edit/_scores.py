@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_FEATURES_PER_BLOCK = 64
+
+
 def energy_distance(x: NDArray, y: NDArray) -> float:
     r"""Energy distance of two samples.
 
@@ -49,9 +52,13 @@ def feature_emd(x: NDArray, y: NDArray) -> NDArray[np.float64]:
     # between neighbouring multiples of 1/n_x and 1/n_y both quantile functions are constant; in units of 1/(n_x n_y)
     ends = np.union1d(np.arange(1, n_x + 1) * n_y, np.arange(1, n_y + 1) * n_x)
     widths = np.diff(ends, prepend=0) / (n_x * n_y)
-    quantiles_x = np.sort(x, axis=0)[(ends - 1) // n_y]
-    quantiles_y = np.sort(y, axis=0)[(ends - 1) // n_x]
-    return widths @ np.abs(quantiles_x.astype(np.float64) - quantiles_y)
+    distances = np.empty(x.shape[1])
+    for first in range(0, x.shape[1], _FEATURES_PER_BLOCK):
+        block = slice(first, first + _FEATURES_PER_BLOCK)
+        quantiles_x = np.sort(x[:, block], axis=0)[(ends - 1) // n_y]
+        quantiles_y = np.sort(y[:, block], axis=0)[(ends - 1) // n_x]
+        distances[block] = widths @ np.abs(quantiles_x.astype(np.float64) - quantiles_y)
+    return distances
 
 
 def feature_emd_interval(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -46,6 +46,19 @@ PREFERRED = "group"
 STRENGTHS = (0.5, 0.75)
 N_CELLS_PER_GROUP = 200
 N_FOLDS = 5
+
+
+def refuse_parameters(params: dict[str, Any]) -> None:
+    """Refuse parameters of a map beside ``method="auto"``.
+
+    Parameters
+    ----------
+    params
+        What was passed.
+    """
+    if params:
+        msg = f"method='auto' has no parameter {next(iter(params))!r}; name the map it belongs to."
+        raise TypeError(msg)
 
 
 def choose_edit(

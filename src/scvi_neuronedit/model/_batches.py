@@ -21,6 +21,7 @@ from scvi_neuronedit.data import (
     match_features,
     record_layer,
 )
+from scvi_neuronedit.model._auto import refuse_parameters
 from scvi_neuronedit.model._links import LinkLearner
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class BatchMixin:
         ----------
         reference
             The batch to correct towards, which stays as it is; ``"largest"``, the one with most cells; or ``"pooled"``,
-            the same controls in all batches taken together, towards which every batch is corrected.
+            the controls that all batches have taken together, towards which every batch is corrected.
         controls
             The control cells, such as ``{"sample": ["control_1", "control_2"]}`` or ``{"cell_type": "B"}``: every value
             (combination of values, if several columns are named) is a control of its own, compared with itself only.
@@ -149,7 +150,8 @@ class BatchMixin:
             "layers": ", ".join(learner.layers),
             "guard": guard,
             "random_state": random_state,
-            "batches": {batch: _describe_way(way, self.var_names_) for batch, way in ways.items()},
+            # a table, as names of batches may hold "/", which keys in files cannot
+            "batches": pd.DataFrame({batch: _describe_way(way, self.var_names_) for batch, way in ways.items()}).T,
             "control_test": pd.concat([link.test for link in links.values()], ignore_index=True),
         }
         adata.layers[layer_added] = matrix
@@ -208,7 +210,11 @@ class BatchMixin:
         -------
         For every batch that will be corrected, the batches on its way to the reference.
         """
-        found = self._find_controls(self.adata if adata is None else adata, controls, None)
+        adata = self.adata if adata is None else adata
+        if adata is None:
+            msg = "the model was loaded without data: pass adata."
+            raise ValueError(msg)
+        found = self._find_controls(self._table(adata), controls, None)
         return found.paths(check_reference(reference, found.batch, self._setup_arg("batch_key")))
 
     def _find_controls(
@@ -250,6 +256,8 @@ class BatchMixin:
         if method is None and layers is None and self._edits_expression("output"):
             method, layers = ("group", "percentile"), ("code", "output")
         methods, layers = self._checked_layers("group" if method is None else method, layers)
+        if methods == ["auto"]:
+            refuse_parameters(params)
         labels, labels_key = None, self._setup_arg("labels_key")
         if match_labels and labels_key is not None:
             check_obs_column(adata, "labels_key", labels_key)
@@ -289,16 +297,16 @@ def _steps(paths: dict[str, list[str]]) -> list[tuple[str, str]]:
 
 
 def _describe_way(way: list[Link], var_names: NDArray) -> dict[str, Any]:
-    """What was done to a batch, as a record can hold it."""
+    """What was done to a batch, as a record can hold it; the test is that of the first step on its way."""
     tests = way[0].test
     return {
         "path": " -> ".join([way[0].source, *(link.target for link in way)]),
         "controls": "; ".join(", ".join(link.controls) for link in way),
-        "n_source": way[0].edit.info["n_source"],
-        "n_target": way[0].edit.info["n_target"],
+        "n_source": str(way[0].edit.info["n_source"]),
+        "n_target": str(way[0].edit.info["n_target"]),
         "held_out": ", ".join(tests["held_out"].unique()),
-        "emd_before": float(tests["emd_before"].mean()),
-        "emd_after": float(tests["emd_after"].mean()),
+        "emd_before": f"{tests['emd_before'].mean():.4g}",
+        "emd_after": f"{tests['emd_after'].mean():.4g}",
         "kept_back": ", ".join(str(name) for name in var_names[np.any([link.share == 0 for link in way], axis=0)]),
     }
 

@@ -20,7 +20,7 @@ from scvi_neuronedit.data import (
     unknown_name,
 )
 from scvi_neuronedit.edit import UNSUPPORTED, ActivationMap, Edit, describe
-from scvi_neuronedit.model._auto import choose_edit
+from scvi_neuronedit.model._auto import choose_edit, refuse_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,9 +91,7 @@ class EditingMixin:
             labels_key=self._setup_arg("labels_key") if match_labels else None,
         )
         if methods == ["auto"]:
-            if params:
-                msg = f"method='auto' has no parameter {next(iter(params))!r}; name the map it belongs to."
-                raise TypeError(msg)
+            refuse_parameters(params)
             edit = choose_edit(self, adata, populations, layers, random_state=random_state, batch_size=batch_size)
         else:
             edit = self._learn(adata, populations, methods, layers, batch_size=batch_size, **params)

@@ -105,7 +105,13 @@ class LinkLearner:
         names = self.controls.shared(source, target)
         edit = self._learn(self.controls.cells(source, names), self.controls.cells(target, names))
         test = self.test(source, target)
-        share = self._share(source, target, test) if guard else np.ones(len(self.model.var_names_))
+        pairs = [
+            tuple(self._values(self.controls.cells(batch, [name])) for batch in (source, target)) for name in names
+        ]
+        share = self._share(pairs, test) if guard else np.ones(len(self.model.var_names_))
+        for cells in map(np.concatenate, zip(*pairs, strict=True)):
+            share[np.ptp(cells, axis=0) == 0] = 0  # what one side does not measure cannot be corrected
+        test["share_applied"] = np.tile(share, len(test) // len(share))
         return Link(source, target, names, edit, share.astype(np.float32), test)
 
     def test(self, source: str, target: str) -> pd.DataFrame:
@@ -147,14 +153,12 @@ class LinkLearner:
             split = [[side[half == number] for side, half in zip(rows, halves, strict=True)] for number in (1 - i, i)]
             yield f"{names[0]}, half {i + 1}", *map(tuple, split)
 
-    def _share(self, source: str, target: str, test: pd.DataFrame) -> NDArray[np.float64]:
-        names = self.controls.shared(source, target)
-        pairs = [
-            tuple(self._values(self.controls.cells(batch, [name])) for batch in (source, target)) for name in names
-        ]
-        means = test.groupby("feature", sort=False)[["emd_after", "emd_limit"]].mean()
-        share = signal_share(pairs, random_state=self.random_state)
-        share[(means["emd_after"] > means["emd_limit"]).to_numpy()] = 0
+    def _share(self, pairs: list[tuple[NDArray, NDArray]], test: pd.DataFrame) -> NDArray[np.float64]:
+        """Share of each feature's correction to apply; nothing where it came out worse on any control held out."""
+        control = test["held_out"].str.replace(r", half \d$", "", regex=True)  # the halves of one count together
+        means = test.groupby([test["feature"], control], sort=False)[["emd_after", "emd_limit"]].mean()
+        is_worse = (means["emd_after"] > means["emd_limit"]).groupby("feature", sort=False).any().to_numpy()
+        share = np.where(is_worse, 0, signal_share(pairs, random_state=self.random_state))
         return np.where(self.model._is_count, share > 0, share)
 
     def _values(self, rows: NDArray[np.intp], edit: Edit | None = None) -> NDArray[np.float32]:
