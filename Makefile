@@ -10,7 +10,7 @@ demo: $(VENV)/package
 	$(BIN)/python benchmarks/demo.py --figure demo/predicted_change.png
 
 test: $(VENV)/test
-	$(BIN)/pytest --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2
 
 lint: $(VENV)/lint
 	$(BIN)/ruff check
