@@ -140,7 +140,7 @@ def test_info_says_what_cannot_be_used(path):
     adata.write_h5ad(path)
     result = call("info", path)
     assert result.exit_code == 0, result.output
-    assert "layer 'bad': cannot be used (adata.layers['bad'] holds NaN or infinite values.)" in result.stdout
+    assert "layer 'bad': cannot be used (adata.layers['bad'] holds NaN or infinite values" in result.stdout
     assert "layer 'counts': sparse, counts" in result.stdout
 
 
@@ -216,6 +216,20 @@ def test_correct_fcs_files(fcs_folder, tmp_path):
     assert now < 0.3
 
 
+def test_every_marker_may_have_a_cofactor_of_its_own(fcs_folder, tmp_path):
+    table = tmp_path / "cofactors.csv"
+    table.write_text("marker,cofactor\nCD3,5\nCD4,150\nCD8,5\n")
+    written = {}
+    for cofactor in ("5", str(table)):
+        out = tmp_path / f"out_{len(written)}"
+        arguments = ["--samples", tmp_path / "sheet.csv", "--max-epochs", 2, "--cofactor", cofactor]
+        assert call("correct", fcs_folder, out, *CORRECT, *arguments).exit_code == 0
+        written[cofactor] = read_fcs(out)[:, "CD4"].X
+    one, own = written.values()
+    assert np.isfinite(own).all()
+    assert np.abs(one - own).max() > 0.01
+
+
 def test_correct_h5ad(fcs_folder, tmp_path):
     adata = read_fcs(fcs_folder)[:, ["CD3", "CD4", "CD8"]].copy()
     adata.obs["batch"] = adata.obs["sample"].astype(str).str[:2]
@@ -240,6 +254,9 @@ def test_correct_h5ad(fcs_folder, tmp_path):
         (["--samples", "sheet.csv", "--control-key", "ctrl"], "did you mean 'control'?"),
         (["--samples", "sheet.csv", "--control", "c9"], "controls 'c9' is not in"),
         (["--samples", "sheet.csv", "--marker", "CD33"], "CD33"),
+        (["--samples", "sheet.csv", "--cofactor", "five"], "--cofactor five: it must be a number, or a table"),
+        (["--samples", "sheet.csv", "--cofactor", "sheet.csv"], "must have two columns"),
+        (["--samples", "sheet.csv", "--cofactor", "-1"], "every cofactor must be a positive number"),
         (["--samples", "sheet.csv", "--layer", "raw"], "--layer and --likelihood are for h5ad files"),
         (["--samples", "sheet.csv", "--control-key", "batch"], "no value of adata.obs['batch']"),
     ],

@@ -140,7 +140,13 @@ def correct(
         list[str] | None,
         typer.Option(help="For FCS files: marker to correct; repeat for several. [default: all but scatter, DNA, ...]"),
     ] = None,
-    cofactor: Annotated[float, typer.Option(min=1e-9, help="For FCS files: markers are arcsinh(x / cofactor).")] = 5.0,
+    cofactor: Annotated[
+        str,
+        typer.Option(
+            metavar="NUMBER|TABLE.csv",
+            help="For FCS files: markers are arcsinh(x / cofactor); one for all, or a table of markers and cofactors.",
+        ),
+    ] = "5",
     layer_added: Annotated[str, typer.Option(help="Layer to write.")] = "corrected",
     layer: Annotated[str | None, typer.Option(help="Layer to read. [default: X]")] = None,
     labels_key: Annotated[str | None, typer.Option(help="Column with the cell type, to match on.")] = None,
@@ -175,7 +181,7 @@ def correct(
 
         adata = _read_fcs(input_path, samples) if is_fcs else _read(input_path)
         if is_fcs:
-            arcsinh(adata, cofactor)
+            arcsinh(adata, _read_cofactors(cofactor))
             layer = "transformed"
         check_layer_is_free(adata, layer_added, overwrite=overwrite)
         check_obs_column(adata, "batch_key", batch_key)
@@ -271,6 +277,24 @@ def _read_fcs(folder: Path, sheet: Path | None) -> AnnData:
     table = pd.read_csv(sheet, index_col=0, dtype=str)
     table.index = table.index.astype(str).str.replace(r"\.fcs$", "", case=False, regex=True)
     return read_fcs(folder, samples=table)
+
+
+def _read_cofactors(cofactor: str) -> float | dict[str, float]:
+    """The number, or what the first two columns of a table say."""
+    try:
+        return float(cofactor)
+    except ValueError:
+        pass
+    import pandas as pd
+
+    if not Path(cofactor).is_file():
+        msg = f"--cofactor {cofactor}: it must be a number, or a table (.csv) of markers and cofactors."
+        raise ValueError(msg)
+    table = pd.read_csv(cofactor, index_col=0)
+    if table.shape[1] != 1 or not pd.api.types.is_numeric_dtype(table.iloc[:, 0]):
+        msg = f"--cofactor {cofactor}: the table must have two columns, markers and their cofactors."
+        raise ValueError(msg)
+    return table.iloc[:, 0].to_dict()
 
 
 def _shared_controls(adata: AnnData, batch_key: str, control_key: str) -> list[str]:

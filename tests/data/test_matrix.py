@@ -70,7 +70,8 @@ def test_backed_csc_is_refused(tmp_path):
 def test_values_that_are_not_finite_are_refused(bad, storage):
     values = VALUES.copy()
     values[2, 3] = bad
-    with pytest.raises(ValueError, match=r"adata\.X holds NaN or infinite values"):
+    where = r", in the features '3'\." if storage is np.array else r"\."
+    with pytest.raises(ValueError, match=r"adata\.X holds NaN or infinite values" + where):
         summarize_values(MatrixReader(AnnData(storage(values)), None))
 
 

@@ -53,6 +53,7 @@ class MatrixReader:
             matrix = matrix.tocsr()
         self._matrix = matrix
         self.shape = matrix.shape
+        self.features = adata.var_names
 
     @property
     def parts(self) -> list[MatrixReader]:
@@ -135,8 +136,10 @@ def summarize_values(reader: MatrixReader) -> ValueSummary:
     for block in reader.blocks():
         if not block.size:
             continue
-        if not np.isfinite(block).all():
-            msg = f"{reader.name} holds NaN or infinite values."
+        if not (finite := np.isfinite(block)).all():
+            # the stored values of a sparse matrix have no columns
+            where = f", in the features {listed(reader.features[~finite.all(axis=0)])}" if block.ndim == 2 else ""
+            msg = f"{reader.name} holds NaN or infinite values{where}."
             raise ValueError(msg)
         minimum = min(minimum, float(block.min()))
         is_integer = is_integer and bool((block == np.rint(block)).all())
