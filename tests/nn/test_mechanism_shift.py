@@ -115,7 +115,17 @@ def test_masks_start_where_the_rotated_effects_are_largest():
     is_on = shift.mask_logits > 0
     assert (is_on.sum(1) == 1).all()
     assert (is_on == (shift.effect_mean.abs() > 0.5)).all()
-    assert set(shift.mask_logits.abs().unique().tolist()) == {3.0}
+    size = shift.effect_mean.abs()
+    expected = 4 * torch.log(size / size.flatten().sort().values[-61:-59].mean())
+    torch.testing.assert_close(shift.mask_logits, expected.clamp(-3, 3), atol=0.4, rtol=0)
+    assert shift.mask_logits.min() == -3
+
+
+def test_masks_of_perturbations_that_do_nothing_start_off():
+    shift = SparseShift(5, 4, mask_probability=0.25, n_hidden=8)
+    rotation = shift.start_masks()
+    torch.testing.assert_close(rotation, torch.eye(4))
+    assert (shift.mask_logits == -3).all()
 
 
 def test_dense_shifts_have_no_mask():

@@ -14,8 +14,8 @@ from scvi_neuronedit.nn._sparse_rotation import sparse_rotation
 
 _MIN_SCALE = 1e-4
 _N_EFFECT_LAYERS = 4
-# log odds of the masks, for or against, where they start
-_START_LOGIT = 3.0
+# log odds at which masks start: this slope times the logarithm of the effect, and not beyond the limit
+_START_SLOPE, _START_LIMIT = 4.0, 3.0
 
 
 class ShiftSample(NamedTuple):
@@ -178,7 +178,8 @@ class SparseShift(nn.Module):
     def start_masks(self) -> torch.Tensor:
         r"""End the dense phase: rotate the effects to where they are sparsest, and start the masks there.
 
-        The share :math:`\pi` of the masks whose effects are largest start with log odds of 3 for 1, all others against it.
+        Masks start at log odds of :math:`4 \log(|e| / e_\pi)`, between -3 and 3, where the share :math:`\pi` of the effects is larger
+        than :math:`e_\pi`.
 
         Returns
         -------
@@ -188,8 +189,9 @@ class SparseShift(nn.Module):
             rotation = sparse_rotation(self.effect_mean)
         self.effect_mean.copy_(self.effect_mean @ rotation)
         size = self.effect_mean.abs()
-        is_large = size > size.quantile(torch.sigmoid(-self.prior_logit))
-        self.mask_logits.copy_(torch.where(is_large, _START_LOGIT, -_START_LOGIT))
+        typical = size.quantile(torch.sigmoid(-self.prior_logit))
+        log_odds = _START_SLOPE * torch.log((size / typical).nan_to_num())
+        self.mask_logits.copy_(log_odds.clamp(-_START_LIMIT, _START_LIMIT))
         self.dense = False
         return rotation
 
