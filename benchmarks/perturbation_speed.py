@@ -43,7 +43,9 @@ def trainers(adata: AnnData, batch_size: int, epochs: int) -> dict[str, Callable
     def trainer(cls: type, **arguments) -> Callable[[], None]:
         def train() -> None:
             cls.setup_anndata(adata, perturbation_key="perturbation", control="ctrl")
-            cls(adata, **NETWORK, **arguments).train(max_steps=steps, **common)
+            # masks from the first step: they cost something, which a few steps without would hide
+            start = {"dense_share": 0} if cls is SAMSVAE else {}
+            cls(adata, **NETWORK, **arguments).train(max_steps=steps, **start, **common)
 
         return train
 

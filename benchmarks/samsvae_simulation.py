@@ -4,8 +4,8 @@
 
 100 perturbations and a control, 500 training and 100 test cells each, 15 latent variables. Prints for each model the test
 IWELBO (100 draws, nats per cell), how well the masks are recovered (over matched latent variables), and the correlation of
-predicted with true average treatment effects, over test cells. The defaults are the paper's settings and want a GPU; the
-tables of the documentation name the settings they were made with.
+predicted with measured average treatment effects of the perturbations that have one, over test cells. The defaults are the
+paper's settings and want a GPU; the tables of the documentation name the settings they were made with.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import scvi
 
@@ -69,7 +70,9 @@ def evaluate(name: str, adata: AnnData, arguments: argparse.Namespace) -> dict[s
         row["expected_active"] = float(inclusion.to_numpy().mean())
     method = "mean" if arguments.likelihood == "normal" else "perturbseq"
     observed = average_treatment_effect(test, "perturbation", "ctrl", method=method)
-    predicted = model.get_average_treatment_effect(method=method, adata=test)
+    # a perturbation without shifts has only noise to correlate with
+    observed = observed.loc[[f"P{t + 1}" for t in np.flatnonzero(adata.uns["mask"].any(axis=1))]]
+    predicted = model.get_average_treatment_effect(method=method, adata=test).loc[observed.index]
     scores = treatment_effect_scores(predicted, observed).mean()
     return row | {"ate_pearson": scores["pearson"], "ate_pearson_top20": scores["pearson_top20"], "seconds": seconds}
 

@@ -34,7 +34,7 @@ def fit(adata: AnnData, cls: type[PerturbationModel] = SAMSVAE, max_steps: int =
     unique = {"combinations_as_unique": False} if cls is SVAEPlus else {}
     cls.setup_anndata(adata, **{**KEYS, **unique, **arguments.pop("setup", {})})
     model = cls(adata, **{**SMALL, **arguments})
-    model.train(max_steps=max_steps, batch_size=128, plan_kwargs={"lr": 1e-2}, **FAST)
+    model.train(max_steps=max_steps, batch_size=128, plan_kwargs={"lr": 2e-2}, **FAST)
     return model
 
 

@@ -16,9 +16,10 @@ def sparse(**arguments) -> SparseShift:
     shift = SparseShift(3, 4, **{"mask_probability": 0.1, "n_hidden": 8, "effect_scale": 2.0, **arguments})
     with torch.no_grad():
         shift.mask_logits.normal_(0, 2)
-        if not shift.correlated:
-            shift.effect_mean.normal_()
-            shift.effect_raw_scale.normal_()
+        shift.effect_mean.normal_()
+        shift.effect_raw_scale.normal_()
+        if shift.correlated:
+            shift.effect.output.weight.normal_()
     return shift
 
 
@@ -57,10 +58,10 @@ def test_the_global_term_is_the_sum_of_analytic_divergences(correlated):
     assert sample.shift.shape == (400, 3, 4)
     kl_mask = kl_divergence(Bernoulli(logits=shift.mask_logits), Bernoulli(probs=torch.tensor(0.1))).sum()
     mask = torch.bernoulli(torch.sigmoid(shift.mask_logits).expand(4000, 3, 4))
+    mean, raw = shift.effect_mean.expand_as(mask), shift.effect_raw_scale.expand_as(mask)
     if correlated:
-        mean, raw = shift.effect(mask, torch.eye(3)).chunk(2, dim=-1)
-    else:
-        mean, raw = shift.effect_mean.expand_as(mask), shift.effect_raw_scale.expand_as(mask)
+        more_mean, more_raw = shift.effect(mask, torch.eye(3)).chunk(2, dim=-1)
+        mean, raw = mean + more_mean, raw + more_raw
     scale = torch.nn.functional.softplus(raw) + 1e-4
     kl_effect = kl_divergence(Normal(mean, scale), Normal(0.0, 2.0)).sum((1, 2)).mean()
     torch.testing.assert_close(sample.kl, kl_mask + kl_effect, rtol=0.02, atol=0)
@@ -81,6 +82,50 @@ def test_moments_are_those_of_the_draws(correlated):
     torch.testing.assert_close(moments.inclusion, torch.sigmoid(shift.mask_logits))
     torch.testing.assert_close(moments.mean, draws.mean(0), atol=0.06, rtol=0)
     torch.testing.assert_close(moments.sd, draws.std(0), atol=0.06, rtol=0)
+
+
+@pytest.mark.parametrize("correlated", [True, False])
+def test_while_dense_all_masks_are_1_and_the_network_is_left_out(correlated):
+    shift = sparse(correlated=correlated)
+    shift.dense = True
+    scale = torch.nn.functional.softplus(shift.effect_raw_scale) + 1e-4
+    sample = shift(20_000)
+    torch.testing.assert_close(sample.shift.mean(0), shift.effect_mean, atol=0.06, rtol=0)
+    kl_effect = kl_divergence(Normal(shift.effect_mean, scale), Normal(0.0, 2.0)).sum()
+    torch.testing.assert_close(sample.kl, kl_effect - 3 * 4 * math.log(0.1), rtol=1e-4, atol=0)
+    assert (shift.inclusion() == 1).all()
+    sample.kl.backward()
+    assert shift.mask_logits.grad is None
+
+
+def test_masks_start_where_the_rotated_effects_are_largest():
+    effects = torch.zeros(60, 4)
+    effects[torch.arange(60), torch.randint(4, (60,))] = torch.rand(60) + 1
+    turned = torch.linalg.qr(torch.randn(4, 4))[0]
+    shift = SparseShift(60, 4, mask_probability=0.25, n_hidden=8)
+    with torch.no_grad():
+        shift.effect_mean.copy_(effects @ turned)
+    shift.dense = True
+    rotation = shift.start_masks()
+    assert not shift.dense
+    torch.testing.assert_close(rotation @ rotation.T, torch.eye(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(shift.effect_mean, effects @ turned @ rotation)
+    # the directions are found up to order and sign
+    torch.testing.assert_close(shift.effect_mean.abs().sum(1), effects.sum(1), rtol=1e-2, atol=0)
+    is_on = shift.mask_logits > 0
+    assert (is_on.sum(1) == 1).all()
+    assert (is_on == (shift.effect_mean.abs() > 0.5)).all()
+    size = shift.effect_mean.abs()
+    expected = 4 * torch.log(size / size.flatten().sort().values[-61:-59].mean())
+    torch.testing.assert_close(shift.mask_logits, expected.clamp(-3, 3), atol=0.4, rtol=0)
+    assert shift.mask_logits.min() == -3
+
+
+def test_masks_of_perturbations_that_do_nothing_start_off():
+    shift = SparseShift(5, 4, mask_probability=0.25, n_hidden=8)
+    rotation = shift.start_masks()
+    torch.testing.assert_close(rotation, torch.eye(4))
+    assert (shift.mask_logits == -3).all()
 
 
 def test_dense_shifts_have_no_mask():

@@ -49,6 +49,7 @@ _OBSM_KEY = "_scvi_dosage"
 _UNS_KEY = "_scvi_perturbations"
 _MIN_SD = 1e-3
 _DEFAULT_MAX_STEPS = 30_000
+_PLAN = {"lr": 3e-4, "eps": 1e-8, "weight_decay": 0.0, "lr_schedule": "cosine"}
 
 
 class PerturbationModel(
@@ -173,11 +174,8 @@ class PerturbationModel(
         """Maximise the ELBO for a set number of steps with the trainer of scvi-tools.
 
         On a CPU, fewer particles (``n_particles=1``), narrower networks and a larger learning rate make training a matter of
-        minutes; the defaults are those of the paper.
-
-        The ELBO levels off long before the masks are sparse, so training does not stop by it. The history has, beside
-        the terms of the ELBO, ``active_train`` and ``expected_active_train``: the share of masks whose inclusion
-        probability is above 1/2, and the mean inclusion probability.
+        minutes; the defaults are those of the paper, but for the learning rate's schedule, which is
+        constant there.
 
         Parameters
         ----------
@@ -191,8 +189,9 @@ class PerturbationModel(
             Share of the cells that is trained on, drawn with ``scvi.settings.seed``; the others are for validation. If
             ``None``: all, or 0.9 where early stopping or ``check_val_every_n_epoch`` makes use of the others.
         **kwargs
-            As in scvi-tools: ``accelerator``, ``devices``, ``plan_kwargs`` (Adam with ``lr=3e-4``, ``eps=1e-8`` and no weight
-            decay if not given), and all arguments of :class:`scvi.train.Trainer` (``gradient_clip_val=100`` if not given).
+            As in scvi-tools: ``accelerator``, ``devices``, ``plan_kwargs`` (Adam with ``lr=3e-4``, ``eps=1e-8``, no weight decay and
+            ``lr_schedule="cosine"`` if not given, see :class:`~scvi_neuronedit.train.EpochTrainingPlan`), and all arguments of
+            :class:`scvi.train.Trainer` (``gradient_clip_val=100`` if not given).
         """
         if self.adata is None:
             msg = "the model was loaded without data; load it with adata to train it."
@@ -223,7 +222,7 @@ class PerturbationModel(
             max_steps=max_steps,
             batch_size=batch_size,
             datasplitter_kwargs={"external_indexing": [order[:n_train], order[n_train:]], **loader},
-            plan_kwargs={"lr": 3e-4, "eps": 1e-8, "weight_decay": 0.0, **kwargs.pop("plan_kwargs", {})},
+            plan_kwargs={**_PLAN, **kwargs.pop("plan_kwargs", {})},
             **{"gradient_clip_val": 100, **kwargs},
         )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from scvi_neuronedit.data import unknown_name
 from scvi_neuronedit.model._perturbation import PerturbationModel
 from scvi_neuronedit.nn import DenseShift, PriorShift, SparseShift
+from scvi_neuronedit.train import DenseStart
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -85,6 +86,41 @@ class SAMSVAE(PerturbationModel):
         network = {"n_hidden": n_hidden, "n_layers": n_layers, "n_particles": n_particles}
         self._set_module(adata, shift, n_latent, likelihood, basal=guide, **network)
         self.init_params_ = self._get_init_params(locals())
+
+    def train(
+        self,
+        max_steps: int | None = None,
+        max_epochs: int | None = None,
+        batch_size: int = 512,
+        train_size: float | None = None,
+        dense_share: float | None = None,
+        **kwargs,
+    ) -> None:
+        """Maximise the ELBO for a set number of steps, the first of them without masks.
+
+        With all masks 1 there is nothing to tell the directions of the latent space apart. After ``dense_share`` of the steps the
+        latent space is turned to where the shifts are sparsest, the masks start there, and all is trained to the end. In the
+        paper the masks are trained from the first step (``dense_share=0``, with ``plan_kwargs={"lr_schedule": "constant"}``).
+
+        On a CPU, fewer particles (``n_particles=1``), narrower networks and a larger learning rate make training a matter of
+        minutes; the defaults are those of the paper but for the dense start and the schedule of the learning rate.
+
+        The ELBO levels off long before the masks are sparse, so training does not stop by it. The history has, beside
+        the terms of the ELBO, ``active_train`` and ``expected_active_train``: the share of masks whose inclusion
+        probability is above 1/2, and the mean inclusion probability.
+
+        Parameters
+        ----------
+        max_steps, max_epochs, batch_size, train_size, **kwargs
+            See :meth:`scvi_neuronedit.CPAVAE.train`.
+        dense_share
+            Share of the steps without masks, from 0 to 1. If ``None``: 0.5, or 0 for a model that is trained already.
+        """
+        if dense_share is None:
+            dense_share = 0.0 if self.is_trained_ else 0.5
+        if dense_share != 0:
+            kwargs["callbacks"] = [*(kwargs.get("callbacks") or []), DenseStart(dense_share)]
+        super().train(max_steps, max_epochs, batch_size, train_size, **kwargs)
 
 
 class CPAVAE(PerturbationModel):

@@ -140,6 +140,24 @@ class PerturbationModule(BaseModuleClass):
             inputs.append(functional.one_hot(batch.long().squeeze(-1), self.n_batch).to(z.dtype))
         return self.decoder(*inputs)
 
+    @torch.no_grad()
+    def start_masks(self) -> None:
+        """End the dense phase of the shifts, and turn encoder and decoder with them.
+
+        The prior of the basal latent variables is the same from all sides, and the layers next to them are linear: but for the standard
+        deviations of the encoder, which are learnt anew, the model stays what it was.
+        """
+        rotation = self.shift.start_masks()
+        n_latent = self.n_latent
+        readers = [self.decoder.first.weight[:, :n_latent]]
+        if self.basal == "correlated":
+            readers.append(self.encoder.first.weight[:, -n_latent:])
+        for weight in readers:
+            weight.copy_(weight @ rotation)
+        output = self.encoder.output
+        output.weight[:n_latent] = rotation.T @ output.weight[:n_latent]
+        output.bias[:n_latent] = output.bias[:n_latent] @ rotation
+
     def mean(self, output: torch.Tensor, library: torch.Tensor) -> torch.Tensor:
         """Expected values, on the scale of the data."""
         return output if self.likelihood == "normal" else torch.softmax(output, dim=-1) * library

@@ -20,6 +20,7 @@ from scvi_neuronedit.nn._mechanism_shift import (
 from scvi_neuronedit.nn._neuron_graph import NeuronGraph
 from scvi_neuronedit.nn._regulatory import SOLVERS, DynamicsWeights, RegulatoryDynamics, integrate
 from scvi_neuronedit.nn._residual_mlp import ResidualMLP
+from scvi_neuronedit.nn._sparse_rotation import sparse_rotation
 
 __all__ = [
     "GRAPHS",
@@ -55,6 +56,7 @@ __all__ = [
     "named_graph",
     "normal_kl",
     "prune_layer",
+    "sparse_rotation",
     "straight_through_bernoulli",
     "weight_sparsity",
 ]

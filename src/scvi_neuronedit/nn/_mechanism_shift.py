@@ -10,9 +10,12 @@ from torch import nn
 from torch.nn import functional
 
 from scvi_neuronedit.nn._residual_mlp import ResidualMLP
+from scvi_neuronedit.nn._sparse_rotation import sparse_rotation
 
 _MIN_SCALE = 1e-4
 _N_EFFECT_LAYERS = 4
+# log odds at which masks start: this slope times the logarithm of the effect, and not beyond the limit
+_START_SLOPE, _START_LIMIT = 4.0, 3.0
 
 
 class ShiftSample(NamedTuple):
@@ -100,7 +103,8 @@ class SparseShift(nn.Module):
         m_t \sim \mathrm{Bernoulli}(\pi)^K, \quad e_t \sim N(0, s^2 I_K), \quad
         q(m_t) = \mathrm{Bernoulli}(\sigma(\phi_t)), \quad q(e_t \mid m_t) = N(\mu_t(m_t), \sigma_t(m_t)^2)
 
-    Masks are drawn by a straight-through Gumbel-softmax at temperature 1, one draw per particle.
+    Masks are drawn by a straight-through Gumbel-softmax at temperature 1, one draw per particle. While ``dense`` is set, all
+    are 1 instead.
 
     Parameters
     ----------
@@ -111,8 +115,8 @@ class SparseShift(nn.Module):
     effect_scale
         Prior standard deviation :math:`s` of the effects.
     correlated
-        Whether mean and scale of the effect are a network's function of mask and perturbation (four hidden layers), or
-        free parameters (mean field).
+        Whether a network's function of mask and perturbation (four hidden layers, at first zero) is added to mean and
+        raw scale of the effects, which are free parameters otherwise (mean field).
     n_hidden
         Width of that network's hidden layers.
     analytic_kl
@@ -133,13 +137,15 @@ class SparseShift(nn.Module):
     ) -> None:
         super().__init__()
         self.effect_scale, self.correlated, self.analytic_kl = effect_scale, correlated, analytic_kl
+        self.dense = False
         self.mask_logits = nn.Parameter(torch.zeros(n_perturbations, n_latent))
         self.register_buffer("prior_logit", torch.tensor(math.log(mask_probability) - math.log1p(-mask_probability)))
+        self.effect_mean = nn.Parameter(torch.zeros(n_perturbations, n_latent))
+        self.effect_raw_scale = nn.Parameter(torch.zeros(n_perturbations, n_latent))
         if correlated:
             self.effect = ResidualMLP((n_latent, n_perturbations), 2 * n_latent, n_hidden, _N_EFFECT_LAYERS)
-        else:
-            self.effect_mean = nn.Parameter(torch.zeros(n_perturbations, n_latent))
-            self.effect_raw_scale = nn.Parameter(torch.zeros(n_perturbations, n_latent))
+            nn.init.zeros_(self.effect.output.weight)
+            nn.init.zeros_(self.effect.output.bias)
 
     def forward(self, n_particles: int) -> ShiftSample:
         """Draw masks and effects.
@@ -149,10 +155,14 @@ class SparseShift(nn.Module):
         n_particles
             Number of draws.
         """
-        mask = straight_through_bernoulli(self.mask_logits.expand(n_particles, -1, -1))
+        logits = self.mask_logits.expand(n_particles, -1, -1)
+        mask = torch.ones_like(logits) if self.dense else straight_through_bernoulli(logits)
         mean, scale = self._effect_given(mask)
         effect = mean + scale * torch.randn_like(mask)
-        if self.analytic_kl:
+        if self.dense:
+            kl_mask = -functional.logsigmoid(self.prior_logit)
+            kl_effect = normal_kl(mean, scale, self.effect_scale)
+        elif self.analytic_kl:
             kl_mask = bernoulli_kl(self.mask_logits, self.prior_logit)
             kl_effect = normal_kl(mean, scale, self.effect_scale)
         else:
@@ -162,7 +172,28 @@ class SparseShift(nn.Module):
 
     def inclusion(self) -> torch.Tensor:
         """Posterior probability of each mask being 1, of shape ``[n_perturbations, n_latent]``."""
-        return torch.sigmoid(self.mask_logits)
+        return torch.ones_like(self.mask_logits) if self.dense else torch.sigmoid(self.mask_logits)
+
+    @torch.no_grad()
+    def start_masks(self) -> torch.Tensor:
+        r"""End the dense phase: rotate the effects to where they are sparsest, and start the masks there.
+
+        Masks start at log odds of :math:`4 \log(|e| / e_\pi)`, between -3 and 3, where the share :math:`\pi` of the effects is larger
+        than :math:`e_\pi`.
+
+        Returns
+        -------
+        The rotation, of shape ``[n_latent, n_latent]``, that everything else which reads or makes latent variables must follow.
+        """
+        with torch.enable_grad():
+            rotation = sparse_rotation(self.effect_mean)
+        self.effect_mean.copy_(self.effect_mean @ rotation)
+        size = self.effect_mean.abs()
+        typical = size.quantile(torch.sigmoid(-self.prior_logit))
+        log_odds = _START_SLOPE * torch.log((size / typical).nan_to_num())
+        self.mask_logits.copy_(log_odds.clamp(-_START_LIMIT, _START_LIMIT))
+        self.dense = False
+        return rotation
 
     def moments(self, n_particles: int = 200) -> ShiftMoments:
         """Posterior of the shifts: exact for the mean-field guide, over draws of the mask for the correlated one.
@@ -185,11 +216,11 @@ class SparseShift(nn.Module):
         return ShiftMoments(inclusion, first, (second - first**2).clamp(min=0).sqrt())
 
     def _effect_given(self, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        if not self.correlated:
-            mean, raw_scale = self.effect_mean.expand_as(mask), self.effect_raw_scale.expand_as(mask)
-        else:
+        mean, raw_scale = self.effect_mean.expand_as(mask), self.effect_raw_scale.expand_as(mask)
+        if self.correlated and not self.dense:
             perturbation = torch.eye(mask.shape[-2], dtype=mask.dtype, device=mask.device)
-            mean, raw_scale = self.effect(mask, perturbation).chunk(2, dim=-1)
+            more_mean, more_raw_scale = self.effect(mask, perturbation).chunk(2, dim=-1)
+            mean, raw_scale = mean + more_mean, raw_scale + more_raw_scale
         return mean, functional.softplus(raw_scale) + _MIN_SCALE
 
 

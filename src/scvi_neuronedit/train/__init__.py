@@ -1,5 +1,6 @@
 """Training plans, callbacks and loaders for the trainer of scvi-tools."""
 
+from scvi_neuronedit.train._dense_start import DenseStart
 from scvi_neuronedit.train._graph import GraphRegularization, find_layers
 from scvi_neuronedit.train._lambdas import cross_validate_lambdas
 from scvi_neuronedit.train._plan import EpochTrainingPlan
@@ -8,6 +9,7 @@ from scvi_neuronedit.train._trajectories import PairSplitter, RegulatoryTraining
 
 __all__ = [
     "DASHPruning",
+    "DenseStart",
     "EpochTrainingPlan",
     "GraphRegularization",
     "PairSplitter",

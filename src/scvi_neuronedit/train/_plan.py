@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from scvi.train import TrainingPlan
+from torch.optim.lr_scheduler import LambdaLR
+
+from scvi_neuronedit.data import unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, Literal
 
     from scvi.module.base import BaseModuleClass, LossOutput
+
+_SCHEDULES = ("constant", "cosine")
+_WARMUP = 0.1
 
 
 class EpochTrainingPlan(TrainingPlan):
@@ -31,12 +38,20 @@ class EpochTrainingPlan(TrainingPlan):
     ----------
     module
         Module to train.
+    lr_schedule
+        ``"constant"``, or ``"cosine"``: the learning rate rises to ``lr`` over the first tenth of the steps and falls to zero along
+        a cosine over the others (unless ``reduce_lr_on_plateau`` is set).
     **kwargs
         As for :class:`scvi.train.TrainingPlan`.
     """
 
-    def __init__(self, module: BaseModuleClass, **kwargs: Any) -> None:
+    def __init__(
+        self, module: BaseModuleClass, *, lr_schedule: Literal["constant", "cosine"] = "constant", **kwargs: Any
+    ) -> None:
+        if lr_schedule not in _SCHEDULES:
+            raise ValueError(unknown_name("lr_schedule", lr_schedule, "the schedules", _SCHEDULES))
         super().__init__(module, **kwargs)
+        self.lr_schedule = lr_schedule
         self._totals = {"train": defaultdict(float), "validation": defaultdict(float)}
         self.penalties: list[Callable[[LossOutput], torch.Tensor]] = []
 
@@ -46,6 +61,14 @@ class EpochTrainingPlan(TrainingPlan):
             return super().get_optimizer_creator()
         kind = getattr(torch.optim, self.optimizer_name)
         return partial(kind, lr=self.lr, eps=self.eps, weight_decay=self.weight_decay, fused=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Optimizer and schedule of its learning rate."""
+        config = super().configure_optimizers()
+        if self.lr_schedule == "cosine" and not self.reduce_lr_on_plateau:
+            share = partial(_cosine_share, n_steps=self.trainer.estimated_stepping_batches)
+            config["lr_scheduler"] = {"scheduler": LambdaLR(config["optimizer"], share), "interval": "step"}
+        return config
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         """Loss of one minibatch."""
@@ -99,3 +122,11 @@ class EpochTrainingPlan(TrainingPlan):
         metrics |= {f"{key[1]}_{mode}": total / n_cells for key, total in totals.items() if key[0] == "extra"}
         self.log(loss_name, totals["loss"] / n_cells, prog_bar=True, sync_dist=self.use_sync_dist)
         self.log_dict(metrics, sync_dist=self.use_sync_dist)
+
+
+def _cosine_share(step: int, n_steps: float) -> float:
+    """Share of the learning rate at a step, counted from 0."""
+    progress = (step + 1) / n_steps
+    if progress < _WARMUP:
+        return progress / _WARMUP
+    return 0.5 * (1 + math.cos(math.pi * (progress - _WARMUP) / (1 - _WARMUP)))

@@ -1,0 +1,74 @@
+import pytest
+import scvi
+from lightning.pytorch.callbacks import Callback
+
+from scvi_neuronedit import SAMSVAE, datasets
+from scvi_neuronedit.metrics import mask_recovery
+from scvi_neuronedit.train import DenseStart
+
+FAST = {"accelerator": "cpu", "enable_progress_bar": False}
+
+
+@pytest.fixture
+def model():
+    adata = datasets.simulate_mechanism_shifts(6, 4, 20, (40, 0, 0), likelihood="nb")
+    SAMSVAE.setup_anndata(adata, perturbation_key="perturbation", control="ctrl")
+    return SAMSVAE(adata, n_latent=4, n_hidden=16, n_particles=1)
+
+
+def test_masks_start_after_the_share_of_the_steps(model):
+    # three epochs of four steps; the masks start before the seventh
+    model.train(max_epochs=3, batch_size=70, dense_share=0.5, **FAST)
+    active = model.history["expected_active_train"].to_numpy(float).ravel()
+    assert active[0] == 1
+    assert 0.45 < active[1] < 1
+    assert active[2] < 0.6
+    assert not model.module.shift.dense
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_without_it_or_with_nothing_else(model, share):
+    model.train(max_epochs=2, batch_size=70, dense_share=share, **FAST)
+    logits = model.module.shift.mask_logits.detach()
+    assert not model.module.shift.dense
+    # from the first step on they move from 0; at the end they are where they start
+    assert (logits == -3).any() if share else ((logits != 0) & (logits.abs() < 1)).all()
+
+
+def test_a_trained_model_keeps_its_directions(model, monkeypatch):
+    model.train(max_steps=2, **FAST)
+    monkeypatch.setattr(type(model.module), "start_masks", lambda self: pytest.fail("rotated again"))
+    model.train(max_steps=2, **FAST)
+
+
+def test_a_cut_off_training_leaves_masks(model):
+    class Fails(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            raise KeyError(trainer.current_epoch)
+
+    with pytest.raises(KeyError, match="0"):
+        model.train(max_epochs=4, callbacks=[Fails()], **FAST)
+    assert not model.module.shift.dense
+    assert (model.module.shift.mask_logits == -3).any()
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.2])
+def test_share_out_of_range(model, share):
+    with pytest.raises(ValueError, match="dense share"):
+        model.train(max_steps=2, dense_share=share, **FAST)
+    with pytest.raises(ValueError, match="above 0"):
+        DenseStart(0)
+
+
+def test_masks_of_a_simulation_are_found():
+    adata = datasets.simulate_mechanism_shifts(40, 6, 60, (150, 0, 0), mask_probability=0.2, random_state=1)
+    SAMSVAE.setup_anndata(adata, perturbation_key="perturbation", control="ctrl")
+    scvi.settings.seed = 0
+    network = {"n_latent": 6, "n_hidden": 64, "n_layers": 2, "n_particles": 1}
+    model = SAMSVAE(adata, mask_probability=0.2, likelihood="normal", **network)
+    model.train(max_steps=1200, batch_size=256, plan_kwargs={"lr": 5e-3}, **FAST)
+    effects = model.get_perturbation_effects()
+    inclusion = effects.pivot(index="perturbation", columns="latent", values="inclusion_probability")
+    inclusion = inclusion.loc[[f"P{t + 1}" for t in range(40)]].to_numpy()
+    assert mask_recovery(inclusion, adata.uns["mask"])["average_precision"] > 0.85
+    assert abs(inclusion.mean() - 0.2) < 0.06
