@@ -207,3 +207,15 @@ def test_bad_arguments(arguments, message):
 def test_warmup_that_never_ends(modules):
     with pytest.raises(ValueError, match="warmup=1000 leaves none of the 10 training steps"):
         fit(modules[0][:64], max_epochs=10, neuron_graph="learned", graph_params={"warmup": 1000})
+
+
+def test_the_penalty_of_validation_cells_is_logged(modules):
+    scvi.settings.seed = 0
+    adata = AnnData(modules[0][:300].astype(np.float32))
+    NeuronEdit.setup_anndata(adata)
+    model = NeuronEdit(adata, hidden=(32,), n_latent=15, neuron_graph="ring", graph_weight=2.0)
+    arguments = {"accelerator": "cpu", "enable_progress_bar": False, "check_val_every_n_epoch": 1}
+    model.train(max_epochs=2, batch_size=300, train_size=0.5, **arguments)
+    z = model.get_activations(indices=model.validation_indices)
+    penalty = GraphPenalty(named_graph("ring", 15), "symmetric", "variance", balance=1)(torch.from_numpy(z))
+    assert model.history["penalty_validation"].iloc[-1, 0] == pytest.approx(2 * float(penalty), rel=1e-4)

@@ -32,6 +32,7 @@ from scvi_neuronedit.data import (
     warn_of_rare_perturbations,
 )
 from scvi_neuronedit.model._perturbation_inspection import PerturbationInspectionMixin
+from scvi_neuronedit.model._perturbation_neurons import PerturbationNeuronsMixin
 from scvi_neuronedit.model._perturbation_prediction import PerturbationPredictionMixin
 from scvi_neuronedit.module import DOSAGE_KEY, PERTURBATION_LIKELIHOODS, PerturbationModule
 from scvi_neuronedit.train import EpochTrainingPlan
@@ -52,7 +53,11 @@ _DEFAULT_MAX_STEPS = 30_000
 
 
 class PerturbationModel(
-    PerturbationInspectionMixin, PerturbationPredictionMixin, UnsupervisedTrainingMixin, BaseModelClass
+    PerturbationInspectionMixin,
+    PerturbationNeuronsMixin,
+    PerturbationPredictionMixin,
+    UnsupervisedTrainingMixin,
+    BaseModelClass,
 ):
     """Base of the models of perturbations; not to be used itself."""
 

@@ -83,6 +83,11 @@ class AutoencoderModule(KeepsMasks, BaseModuleClass):
         """Names of the layers of a network, from the first hidden layer to the output."""
         return self.networks[0].layer_names
 
+    @property
+    def n_neurons(self) -> dict[str, int]:
+        """Width of each layer."""
+        return self.networks[0].n_neurons
+
     def names_in_networks(self, layer: str) -> tuple[str, ...]:
         """What a layer is called in each of the networks; the plain name where there is only one."""
         if len(self.networks) == 1 or "/" in layer:

@@ -87,6 +87,8 @@ class GraphRegularization(Callback):
     history_
         A record each time graphs are built: ``step``, ``layer``, ``n_edges``, ``n_components``, ``changed`` (share of the
         edges of either graph that the other lacks), ``frozen``.
+    warmup_
+        Number of steps without penalty; ``None`` before training.
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class GraphRegularization(Callback):
         self.warmup, self.rebuild_every, self.patience, self.of_input = warmup, rebuild_every, patience, of_input
         self._layers: dict[str, _WatchedLayer] = {}
         self.adjacency_: dict[str, sparse.csr_array] | None = None
+        self.warmup_: int | None = None
         self.history_: list[dict[str, Any]] = []
 
     @property
@@ -166,11 +169,11 @@ class GraphRegularization(Callback):
         """Find the layer, take the sample of cells, build a fixed graph."""
         module = pl_module.module
         self.adjacency_, self.history_, self._totals = {}, [], np.zeros(3)
-        self._gain_before = None
+        self._gain_before, self._is_on = None, False
         steps = trainer.estimated_stepping_batches
         n_steps = int(steps) if np.isfinite(steps) else 0
-        self._warmup = (n_steps // 2 if self.is_learned else 0) if self.warmup is None else self.warmup
-        if self.is_learned and n_steps and self._warmup >= n_steps:
+        self.warmup_ = (n_steps // 2 if self.is_learned else 0) if self.warmup is None else self.warmup
+        if self.is_learned and n_steps and self.warmup_ >= n_steps:
             msg = f"warmup={self.warmup} leaves none of the {n_steps} training steps for the learned graph."
             raise ValueError(msg)
         self._sample = self._draw_sample(trainer)
@@ -193,10 +196,10 @@ class GraphRegularization(Callback):
     ) -> None:
         """Learn the graph anew where its time has come."""
         step = trainer.global_step
-        self._is_on = step >= self._warmup
-        if step == self._warmup > 0:
+        self._is_on = step >= self.warmup_
+        if step == self.warmup_ > 0:
             self._gain_before = self._gain(pl_module.module)
-        if not self.is_learned or not self._is_on or (step - self._warmup) % self.rebuild_every:
+        if not self.is_learned or not self._is_on or (step - self.warmup_) % self.rebuild_every:
             return
         waiting = [name for name, layer in self._layers.items() if not layer.frozen]
         for name, z in self._activations(pl_module.module).items() if waiting else ():
@@ -252,8 +255,8 @@ class GraphRegularization(Callback):
             for layer in self._layers.values()
         ]
         penalty = torch.stack(penalties).sum()
-        with torch.no_grad():
-            sd = torch.stack([z.reshape(-1, z.shape[-1]).std(dim=0).mean() for z in self._recorded()]).mean()
+        if torch.is_grad_enabled():  # a training step
+            sd = torch.stack([z.detach().reshape(-1, z.shape[-1]).std(dim=0).mean() for z in self._recorded()]).mean()
             self._totals += [1, float(penalty) / len(penalties), float(sd)]
         if not self._is_on:
             return penalty.new_zeros(())
@@ -335,12 +338,12 @@ def find_layers(module: nn.Module, layer: str) -> dict[str, nn.Module]:
     layer
         Name of the layer, or of a submodule.
     """
+    submodules = {name: part for name, part in module.named_modules() if name}
+    if layer in submodules:
+        return {layer: submodules[layer]}
     if hasattr(module, "find_layers"):
         return module.find_layers(layer)
-    submodules = {name: part for name, part in module.named_modules() if name}
-    if layer not in submodules:
-        raise ValueError(unknown_name("layer", layer, "the module", list(submodules)))
-    return {layer: submodules[layer]}
+    raise ValueError(unknown_name("layer", layer, "the module", list(submodules)))
 
 
 class _WatchedLayer:
