@@ -64,6 +64,36 @@ def test_a_ring_of_neurons_follows_a_circle():
     assert correlations["none"] < 0.7
 
 
+@pytest.mark.parametrize("graph", ["path", "learned"])
+def test_neurons_are_made_readable_and_the_network_computes_the_same(modules, graph):
+    x, on = modules
+    params = {"normalize": "none", "warmup": 300, "rebuild_every": 20, "n_neighbors": 3}
+    models = {
+        readable: fit(x, 25, neuron_graph=graph, graph_weight=1.0, graph_params=params | {"readable": readable})
+        for readable in (True, False)
+    }
+    decoded = [model.get_normalized_expression(return_numpy=True) for model in models.values()]
+    np.testing.assert_allclose(*decoded, rtol=1e-3, atol=1e-3)
+    model_graph = models[True].get_neuron_graph()
+    adjacencies = [model_graph.adjacency.toarray(), models[False].get_neuron_graph().adjacency.toarray()]
+    np.testing.assert_array_equal(*adjacencies)
+    z = {readable: model.get_activations() for readable, model in models.items()}
+    penalty = GraphPenalty(adjacencies[0], "symmetric", "none", balance=1)
+    rough = {readable: float(penalty(torch.from_numpy(values))) for readable, values in z.items()}
+    assert rough[True] == pytest.approx(rough[False], rel=1e-3)
+    if graph == "path":
+        assert ((z[True] - z[True].mean(axis=0)) ** 3).sum() > ((z[False] - z[False].mean(axis=0)) ** 3).sum()
+    else:  # each component follows one module and no other
+        components = model_graph.modules
+        mean = np.stack([z[True][:, components == k].mean(axis=1) for k in range(3)], axis=1)
+        correlation = np.abs(np.corrcoef(mean.T, on.T)[:3, 3:])
+        assert set(correlation.argmax(axis=1)) == {0, 1, 2}
+        assert correlation.max(axis=1).min() > 0.95
+        assert np.sort(correlation, axis=1)[:, 1].max() < 0.1
+        mean = np.stack([z[False][:, components == k].mean(axis=1) for k in range(3)], axis=1)
+        assert np.sort(np.abs(np.corrcoef(mean.T, on.T)[:3, 3:]), axis=1)[:, 1].max() > 0.2
+
+
 def test_the_loss_is_that_of_the_task_plus_weight_times_penalty(modules):
     x, _ = modules
     model = fit(x[:64], max_epochs=1)

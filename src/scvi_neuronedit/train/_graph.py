@@ -21,6 +21,7 @@ from scvi_neuronedit.nn import (
     check_adjacency,
     coactivation_graph,
     named_graph,
+    readable_axes,
 )
 
 if TYPE_CHECKING:
@@ -79,6 +80,10 @@ class GraphRegularization(Callback):
         one.
     of_input
         Whether to penalise what the layer reads in place of what it hands on.
+    readable
+        Whether to choose, after training, among the networks that the loss cannot tell apart the one whose neurons are
+        easiest to read; see :func:`~scvi_neuronedit.nn.readable_axes`. Of the code of NeuronEdit only, which is linear. What
+        the network computes stays the same, and so does the penalty.
 
     Attributes
     ----------
@@ -108,8 +113,9 @@ class GraphRegularization(Callback):
         n_cells: int = 4000,
         warmup: int | None = None,
         rebuild_every: int = 100,
-        patience: int = 5,
+        patience: int = 10,
         of_input: bool = False,
+        readable: bool = True,
     ) -> None:
         names = {"laplacian": (laplacian, LAPLACIANS), "normalize": (normalize, NORMALIZATIONS)}
         names |= {"kernel": (kernel, KERNELS)}
@@ -135,7 +141,8 @@ class GraphRegularization(Callback):
         self.laplacian, self.normalize, self.balance = laplacian, normalize, balance
         self.noise = (0.5 if normalize == "none" else 0.0) if noise is None else noise
         self.kernel, self.n_neighbors, self.n_cells = kernel, n_neighbors, n_cells
-        self.warmup, self.rebuild_every, self.patience, self.of_input = warmup, rebuild_every, patience, of_input
+        self.warmup, self.rebuild_every, self.patience = warmup, rebuild_every, patience
+        self.of_input, self.readable = of_input, readable
         self._layers: dict[str, _WatchedLayer] = {}
         self.adjacency_: dict[str, sparse.csr_array] | None = None
         self.warmup_: int | None = None
@@ -213,7 +220,7 @@ class GraphRegularization(Callback):
         self._totals = np.zeros(3)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Warn of collapsed activations."""
+        """Warn of collapsed activations; make the neurons readable."""
         gain = self._gain(pl_module.module)
         sd = np.mean([z.std(axis=0).mean() for z in self._activations(pl_module.module).values()])
         weight = (
@@ -238,6 +245,9 @@ class GraphRegularization(Callback):
             )
             warnings.warn(msg, UserWarning, stacklevel=settings.warnings_stacklevel)
 
+        if self.readable and not self.of_input and hasattr(pl_module.module, "multiply_layer"):
+            self._make_readable(pl_module.module)
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let go of the layer."""
         self._release(pl_module)
@@ -257,7 +267,7 @@ class GraphRegularization(Callback):
         penalty = torch.stack(penalties).sum()
         if torch.is_grad_enabled():  # a training step
             sd = torch.stack([z.detach().reshape(-1, z.shape[-1]).std(dim=0).mean() for z in self._recorded()]).mean()
-            self._totals += [1, float(penalty) / len(penalties), float(sd)]
+            self._totals += [1, float(penalty.detach()) / len(penalties), float(sd)]
         if not self._is_on:
             return penalty.new_zeros(())
         weight = self.weight
@@ -291,6 +301,13 @@ class GraphRegularization(Callback):
                 if n_cells >= self.n_cells:
                     break
         return sample
+
+    def _make_readable(self, module: nn.Module) -> None:
+        for name, z in self._activations(module).items():
+            penalty = self._layers[name].penalty
+            if penalty is None or (self.is_learned and penalty.is_connected):
+                continue  # in a learned graph it is known that joined neurons are alike one by one
+            module.multiply_layer(name, torch.from_numpy(readable_axes(z, penalty.roughness)))
 
     @torch.no_grad()
     def _losses(self, module: nn.Module) -> float:
