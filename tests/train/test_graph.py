@@ -12,7 +12,7 @@ from scvi_neuronedit.datasets import simulate_combinations
 from scvi_neuronedit.metrics import circular_correlation, group_purity
 from scvi_neuronedit.nn import GraphPenalty, named_graph
 from scvi_neuronedit.train import EpochTrainingPlan, GraphRegularization, find_layers
-from scvi_neuronedit.train._graph import _WatchedLayer
+from scvi_neuronedit.train._watched_layer import WatchedLayer
 
 
 def fit(x, max_epochs=15, hidden=(32,), n_latent=15, batch_size=64, **kwargs):
@@ -157,7 +157,7 @@ def test_without_weight_training_is_what_it_was(modules):
 def test_noise_only_while_training_and_behind_the_penalty():
     module = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Identity())
     for of_input in (False, True):
-        layer = _WatchedLayer(module[0], 3.0, of_input)
+        layer = WatchedLayer(module[0], 3.0, of_input)
         z = torch.ones(500, 4)
         noisy = module.train()(z)
         torch.testing.assert_close(layer.z, z)

@@ -23,6 +23,7 @@ from scvi_neuronedit.nn import (
     named_graph,
     readable_axes,
 )
+from scvi_neuronedit.train._watched_layer import Evaluation, WatchedLayer, find_layers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -143,7 +144,7 @@ class GraphRegularization(Callback):
         self.kernel, self.n_neighbors, self.n_cells = kernel, n_neighbors, n_cells
         self.warmup, self.rebuild_every, self.patience = warmup, rebuild_every, patience
         self.of_input, self.readable = of_input, readable
-        self._layers: dict[str, _WatchedLayer] = {}
+        self._layers: dict[str, WatchedLayer] = {}
         self.adjacency_: dict[str, sparse.csr_array] | None = None
         self.warmup_: int | None = None
         self.history_: list[dict[str, Any]] = []
@@ -185,7 +186,7 @@ class GraphRegularization(Callback):
             raise ValueError(msg)
         self._sample = self._draw_sample(trainer)
         self._layers = {
-            name: _WatchedLayer(layer, self.noise, self.of_input)
+            name: WatchedLayer(layer, self.noise, self.of_input)
             for name, layer in find_layers(module, self.layer).items()
         }
         try:
@@ -317,7 +318,7 @@ class GraphRegularization(Callback):
 
     def _gain(self, module: nn.Module) -> float:
         """Share of the reconstruction loss that would be added if all cells had the same activations."""
-        with _Evaluation(module):
+        with Evaluation(module):
             means = {name: torch.from_numpy(z.mean(axis=0)) for name, z in self._activations(module).items()}
             loss = self._losses(module)
             for name, layer in self._layers.items():
@@ -331,7 +332,7 @@ class GraphRegularization(Callback):
     def _activations(self, module: nn.Module) -> dict[str, NDArray[np.float32]]:
         """Activations of the sample, by layer."""
         found = {name: [] for name in self._layers}
-        with _Evaluation(module):
+        with Evaluation(module):
             for tensors in self._sample:
                 module(tensors, compute_loss=False)
                 for name, layer in self._layers.items():
@@ -343,62 +344,6 @@ class GraphRegularization(Callback):
             layer.handle.remove()
         self._layers, self._sample = {}, []
         pl_module.penalties = [penalty for penalty in pl_module.penalties if penalty != self._penalty]
-
-
-def find_layers(module: nn.Module, layer: str) -> dict[str, nn.Module]:
-    """The submodules that a layer's name stands for: one, or one for each network.
-
-    Parameters
-    ----------
-    module
-        A module of this package, or any other.
-    layer
-        Name of the layer, or of a submodule.
-    """
-    submodules = {name: part for name, part in module.named_modules() if name}
-    if layer in submodules:
-        return {layer: submodules[layer]}
-    if hasattr(module, "find_layers"):
-        return module.find_layers(layer)
-    raise ValueError(unknown_name("layer", layer, "the module", list(submodules)))
-
-
-class _WatchedLayer:
-    """A layer whose activations are recorded as they pass, before noise is added."""
-
-    def __init__(self, layer: nn.Module, noise: float, of_input: bool) -> None:
-        self.noise, self.of_input = noise, of_input
-        self.z: torch.Tensor | None = None
-        self.replacement: torch.Tensor | None = None
-        self.penalty: GraphPenalty | None = None
-        self.components: NDArray | None = None
-        self.n_same, self.frozen = 0, False
-        self.handle = (layer.register_forward_pre_hook if of_input else layer.register_forward_hook)(self._record)
-
-    def _record(self, layer: nn.Module, inputs: tuple, output: torch.Tensor | None = None) -> Any:
-        self.z = inputs[0] if self.of_input else output
-        if self.replacement is not None:
-            handed_on = self.replacement.expand_as(self.z)
-        elif layer.training and self.noise > 0:
-            handed_on = self.z + self.noise * torch.randn_like(self.z)
-        else:
-            return None
-        return (handed_on, *inputs[1:]) if self.of_input else handed_on
-
-
-class _Evaluation:
-    """A module in evaluation mode, and the random numbers afterwards as if nothing had been drawn."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-
-    def __enter__(self) -> None:
-        self.was_training, self.rng_state = self.module.training, torch.random.get_rng_state()
-        self.module.eval()
-
-    def __exit__(self, *_: object) -> None:
-        self.module.train(self.was_training)
-        torch.random.set_rng_state(self.rng_state)
 
 
 def _share_changed(before: sparse.csr_array, after: sparse.csr_array) -> float:
