@@ -225,6 +225,7 @@ def test_the_decoder_of_samsvae():
         ({"graph": "grid", "laplacian": "sym"}, "laplacian 'sym'"),
         ({"graph": "learned", "kernel": "cosine"}, "kernel 'cosine'"),
         ({"graph": "learned", "rebuild_every": 0}, "rebuild_every=0"),
+        ({"graph": "learned", "min_correlation": 1.0}, r"min_correlation=1\.0; it must lie between -1 and 1"),
         ({"graph": "learned", "n_cells": 0}, "n_cells=0"),
         ({"graph": "grid", "noise": -0.1}, "noise=-0.1"),
     ],

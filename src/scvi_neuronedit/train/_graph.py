@@ -67,8 +67,9 @@ class GraphRegularization(Callback):
     noise
         Standard deviation of normal noise that is added to the activations while training, so that shrinking them costs
         reconstruction. If ``None``: 0.5 with ``normalize="none"``, where shrinking lowers the penalty, else 0.
-    kernel, n_neighbors
-        Of the learned graph.
+    kernel, n_neighbors, min_correlation
+        Of the learned graph. Where it does not fall into components although there are groups of like neurons, raise
+        ``min_correlation``.
     n_cells
         Number of cells, fixed before training, whose activations a graph is learnt from.
     warmup
@@ -111,6 +112,7 @@ class GraphRegularization(Callback):
         noise: float | None = None,
         kernel: Literal["knn", "gaussian", "adaptive"] = "knn",
         n_neighbors: int = 5,
+        min_correlation: float = 0.0,
         n_cells: int = 4000,
         warmup: int | None = None,
         rebuild_every: int = 100,
@@ -129,6 +131,9 @@ class GraphRegularization(Callback):
             if value is not None and not (value >= 0 and np.isfinite(value)):
                 msg = f"{argument}={value}; it must be a number of at least 0."
                 raise ValueError(msg)
+        if not -1 <= min_correlation < 1:
+            msg = f"min_correlation={min_correlation}; it must lie between -1 and 1."
+            raise ValueError(msg)
         counts = {"n_neighbors": n_neighbors, "n_cells": n_cells, "rebuild_every": rebuild_every, "patience": patience}
         for argument, value in counts.items():
             if value < 1:
@@ -142,6 +147,7 @@ class GraphRegularization(Callback):
         self.laplacian, self.normalize, self.balance = laplacian, normalize, balance
         self.noise = (0.5 if normalize == "none" else 0.0) if noise is None else noise
         self.kernel, self.n_neighbors, self.n_cells = kernel, n_neighbors, n_cells
+        self.min_correlation = min_correlation
         self.warmup, self.rebuild_every, self.patience = warmup, rebuild_every, patience
         self.of_input, self.readable = of_input, readable
         self._layers: dict[str, WatchedLayer] = {}
@@ -212,7 +218,8 @@ class GraphRegularization(Callback):
         waiting = [name for name, layer in self._layers.items() if not layer.frozen]
         for name, z in self._activations(pl_module.module).items() if waiting else ():
             if name in waiting:
-                self._use_graph(name, coactivation_graph(z, self.kernel, self.n_neighbors), step)
+                graph = coactivation_graph(z, self.kernel, self.n_neighbors, min_correlation=self.min_correlation)
+                self._use_graph(name, graph, step)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log penalty and size of the activations."""
