@@ -46,7 +46,7 @@ def fit(x: np.ndarray, seed: int, max_epochs: int, **kwargs) -> tuple[NeuronEdit
 
 def as_trained(arguments: dict) -> dict:
     """The same without the choice of axes after training."""
-    return arguments | {"graph_params": arguments["graph_params"] | {"readable": False}}
+    return arguments | {"graph_params": arguments["graph_params"] | {"readable": False, "unmix": False}}
 
 
 def modules(seed: int) -> list[dict]:
@@ -59,11 +59,15 @@ def modules(seed: int) -> list[dict]:
     learned = {
         "neuron_graph": "learned",
         "graph_weight": 1.0,
-        "graph_params": GUARDED | {"n_neighbors": 3, "min_correlation": 0.5, "rebuild_every": 20},
+        "graph_params": GUARDED | {"n_neighbors": 3, "min_correlation": 0.5, "rebuild_every": 20, "unmix": True},
     }
     settings = {
         "none": {},
-        "3 cliques": {"neuron_graph": "cliques", "graph_weight": 1.0, "graph_params": GUARDED | {"n_groups": 3}},
+        "3 cliques": {
+            "neuron_graph": "cliques",
+            "graph_weight": 1.0,
+            "graph_params": GUARDED | {"n_groups": 3, "unmix": True},
+        },
         "learned, as trained": as_trained(learned),
         "learned": learned,
     }

@@ -143,10 +143,10 @@ def test_neurons_that_are_not_alike_are_not_joined(rng):
     z = np.hstack([first, first, second, -first])
     z = z + 0.05 * rng.normal(size=z.shape)
     z[:, 2] += z[:, 0]  # correlation 0.7
-    assert edges(coactivation_graph(z, "knn", 3)) == {(0, 1), (0, 2), (1, 2)}
+    assert edges(coactivation_graph(z, "knn", 3, min_correlation=0)) == {(0, 1), (0, 2), (1, 2)}
     for kernel in ("knn", "gaussian", "adaptive"):
         assert edges(coactivation_graph(z, kernel, 3, min_correlation=0.8)) == {(0, 1)}
-    assert (2, 3) in edges(coactivation_graph(z, "knn", 3, min_correlation=-1))
+    assert (2, 3) in edges(coactivation_graph(z, "knn", 3))
     with pytest.raises(ValueError, match="min_correlation=1; it must lie between -1 and 1"):
         coactivation_graph(z, min_correlation=1)
 

@@ -69,7 +69,9 @@ def test_neurons_are_made_readable_and_the_network_computes_the_same(modules, gr
     x, on = modules
     params = {"normalize": "none", "warmup": 300, "rebuild_every": 20, "n_neighbors": 3}
     models = {
-        readable: fit(x, 25, neuron_graph=graph, graph_weight=1.0, graph_params=params | {"readable": readable})
+        readable: fit(
+            x, 25, neuron_graph=graph, graph_weight=1.0, graph_params=params | {"readable": readable, "unmix": readable}
+        )
         for readable in (True, False)
     }
     decoded = [model.get_normalized_expression(return_numpy=True) for model in models.values()]

@@ -22,7 +22,7 @@ def coactivation_graph(
     n_neighbors: int = 5,
     *,
     standardize: bool = True,
-    min_correlation: float = 0.0,
+    min_correlation: float = -1.0,
 ) -> sparse.csr_array:
     r"""Graph of the neurons, weighted by how alike their activations are over cells.
 
@@ -49,8 +49,8 @@ def coactivation_graph(
         Whether activations are centred and divided by their standard deviation, neuron by neuron, so that distance stands
         for correlation. Neurons that are the same in all cells then have no edges.
     min_correlation
-        Neurons whose correlation is not above this are not joined, even if they are nearest neighbours: a group of fewer than
-        ``n_neighbors`` + 1 alike neurons would else be tied to others that are not. Only of standardised activations.
+        Neurons whose correlation is not above this are not joined, even if they are nearest neighbours: a group of at most
+        ``n_neighbors`` alike neurons is else tied to others that are not. -1 joins all. Only of standardised activations.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def coactivation_graph(
     weights = (weights + weights.T) / 2
     if kernel != "knn":
         weights[weights < _SMALLEST_WEIGHT] = 0
-    if standardize:
+    if standardize and min_correlation > -1:
         weights[distance**2 >= 2 - 2 * min_correlation] = 0
     rows, columns = np.nonzero(weights)
     entries = weights[rows, columns], (used[rows], used[columns])

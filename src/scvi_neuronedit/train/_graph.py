@@ -83,9 +83,11 @@ class GraphRegularization(Callback):
     of_input
         Whether to penalise what the layer reads in place of what it hands on.
     readable
-        Whether to choose, after training, among the networks that the loss cannot tell apart the one whose neurons are
-        easiest to read; see :func:`~scvi_neuronedit.nn.readable_axes`. Of the code of NeuronEdit only, which is linear. What
-        the network computes stays the same, and so does the penalty.
+        Whether to choose, after training, the sign of each pattern on a connected graph that is not learned, so that neurons are
+        active in few cells; see :func:`~scvi_neuronedit.nn.readable_axes`. Of the code of NeuronEdit only, which is linear.
+        What the network computes stays the same, and so does the penalty.
+    unmix
+        Whether to make the patterns of the components of a graph in pieces independent after training, in the same way.
 
     Attributes
     ----------
@@ -112,13 +114,14 @@ class GraphRegularization(Callback):
         noise: float | None = None,
         kernel: Literal["knn", "gaussian", "adaptive"] = "knn",
         n_neighbors: int = 5,
-        min_correlation: float = 0.0,
+        min_correlation: float = -1.0,
         n_cells: int = 4000,
         warmup: int | None = None,
         rebuild_every: int = 100,
         patience: int = 10,
         of_input: bool = False,
         readable: bool = True,
+        unmix: bool = False,
     ) -> None:
         names = {"laplacian": (laplacian, LAPLACIANS), "normalize": (normalize, NORMALIZATIONS)}
         names |= {"kernel": (kernel, KERNELS)}
@@ -149,7 +152,7 @@ class GraphRegularization(Callback):
         self.kernel, self.n_neighbors, self.n_cells = kernel, n_neighbors, n_cells
         self.min_correlation = min_correlation
         self.warmup, self.rebuild_every, self.patience = warmup, rebuild_every, patience
-        self.of_input, self.readable = of_input, readable
+        self.of_input, self.readable, self.unmix = of_input, readable, unmix
         self._layers: dict[str, WatchedLayer] = {}
         self.adjacency_: dict[str, sparse.csr_array] | None = None
         self.warmup_: int | None = None
@@ -253,7 +256,7 @@ class GraphRegularization(Callback):
             )
             warnings.warn(msg, UserWarning, stacklevel=settings.warnings_stacklevel)
 
-        if self.readable and not self.of_input and hasattr(pl_module.module, "multiply_layer"):
+        if not self.of_input and hasattr(pl_module.module, "multiply_layer"):
             self._make_readable(pl_module.module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -313,9 +316,12 @@ class GraphRegularization(Callback):
     def _make_readable(self, module: nn.Module) -> None:
         for name, z in self._activations(module).items():
             penalty = self._layers[name].penalty
-            if penalty is None or (self.is_learned and penalty.is_connected):
-                continue  # in a learned graph it is known that joined neurons are alike one by one
-            module.multiply_layer(name, torch.from_numpy(readable_axes(z, penalty.roughness)))
+            if penalty is None:
+                continue
+            # on a learned graph that is connected, joined neurons are known to be alike one by one
+            wanted = (self.readable and not self.is_learned) if penalty.is_connected else self.unmix
+            if wanted:
+                module.multiply_layer(name, torch.from_numpy(readable_axes(z, penalty.roughness)))
 
     @torch.no_grad()
     def _losses(self, module: nn.Module) -> float:
