@@ -8,7 +8,7 @@ the folder named by NEURONEDIT_DATA.
 Structure: models are trained on four fifths of the cells. `loss` is the reconstruction loss of the others, `cost` its rise
 over the model without a graph, `ami` the adjusted mutual information of cells by their most active module with their
 cell types. The rival clusters the neurons of the model without a graph afterwards. Edit: IFN-beta predicted for one cell
-type after the other, as in kang_leave_one_out.py.
+type after the other, as in kang_leave_one_out.py; the networks of all graphs begin with the same weights.
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ MODELS = {
     "grid, weight x 10": {"neuron_graph": "grid", "graph_weight": None},
 }
 
-EDITS = ("percentile", "group")
+EDITS = {
+    "percentile": {"method": "percentile", "layers": "code"},
+    "group": {"method": "group", "layers": "code"},
+    "auto": {},
+}
 
 
 def load(path: Path, n_genes: int) -> sc.AnnData:
@@ -104,6 +108,13 @@ def main() -> None:
     parser.add_argument("--max-epochs", type=int, help="the default of train() if not given")
     parser.add_argument("--n-genes", type=int, default=2000)
     parser.add_argument("--experiment", choices=("structure", "edit", "both"), default="both")
+    parser.add_argument(
+        "--graphs",
+        nargs="+",
+        choices=("none", "grid", "learned"),
+        default=("none", "grid", "learned"),
+        help="of the edit",
+    )
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if not arguments.data.exists():
@@ -117,15 +128,15 @@ def main() -> None:
         tables.append(results.assign(experiment="structure"))
     if arguments.experiment != "structure":
         keys = {"condition_key": "condition", "labels_key": "cell_type", "source": "ctrl", "target": "stim"}
-        scvi.settings.seed = arguments.seed
         train = {"max_epochs": arguments.max_epochs, "enable_progress_bar": False}
-        methods = [
-            NeuronEditMethod({f"{name}, {edit}": {"method": edit} for edit in EDITS}, model=MODELS[name], train=train)
-            for name in ("none", "grid", "learned")
-        ]
-        edits = summarize(run_leave_one_out(adata, methods, **keys)).reset_index()
-        print(edits.round(3).to_string(index=False))
-        tables.append(edits.assign(experiment="edit"))
+        edits = []
+        for name in arguments.graphs:
+            scvi.settings.seed = arguments.seed
+            named = {f"{name}, {edit}": EDITS[edit] for edit in EDITS}
+            method = NeuronEditMethod(named, model=MODELS[name], train=train)
+            edits.append(summarize(run_leave_one_out(adata, [method], **keys)).reset_index())
+            print(edits[-1].round(3).to_string(index=False), flush=True)
+        tables.append(pd.concat(edits).drop_duplicates("method").assign(experiment="edit"))
     if arguments.json:
         write_json(pd.concat(tables, ignore_index=True), arguments.json)
 

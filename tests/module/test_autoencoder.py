@@ -5,6 +5,7 @@ from scipy import stats
 from scvi import REGISTRY_KEYS
 
 from scvi_neuronedit.module import AutoencoderModule
+from scvi_neuronedit.nn import prune_layer
 
 COUNTS = torch.tensor([[1.0, 0, 3], [0, 0, 0], [10, 20, 30]])
 
@@ -166,3 +167,21 @@ def test_libraries_are_those_of_each_modality():
     torch.testing.assert_close(net.scale_counts(x, 2.0), torch.tensor([[1 / 3, 2 / 3, 1, 2, 0]]))
     torch.testing.assert_close(joint().scale_counts(x, 2.0)[:, 3:], x[:, 3:])
     assert net.columns == [slice(0, 3), slice(3, 5)]
+
+
+def test_a_layer_multiplied_by_a_matrix_computes_the_same():
+    torch.manual_seed(0)
+    module = AutoencoderModule(12, hidden=(8,), n_latent=5, n_networks=2).eval()
+    x, matrix = torch.rand(20, 12), torch.randn(5, 5) + 3 * torch.eye(5)
+    before = module.edit(x, None, {})[0]
+    codes = module.activations(x, None, "code/1"), module.activations(x, None, "code/2")
+    assert module.multiply_layer("code/2", matrix)
+    torch.testing.assert_close(module.edit(x, None, {})[0], before, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(module.activations(x, None, "code/1"), codes[0])
+    torch.testing.assert_close(module.activations(x, None, "code/2"), codes[1] @ matrix.T, rtol=1e-4, atol=1e-5)
+    # an activation function follows, or a mask would be lost
+    assert not module.multiply_layer("decoder_1/1", torch.eye(8))
+    prune_layer(module.networks[0].layers["decoder_1"][0], torch.ones(8, 5), 0.2)
+    pruned = module.edit(x, None, {})[0]
+    assert not module.multiply_layer("code/1", matrix)
+    torch.testing.assert_close(module.edit(x, None, {})[0], pruned)

@@ -138,6 +138,19 @@ def test_groups_of_neurons_become_components_and_dead_neurons_have_no_edges(rng)
     assert coactivation_graph(np.ones((4, 3))).nnz == 0
 
 
+def test_neurons_that_are_not_alike_are_not_joined(rng):
+    first, second = rng.normal(size=(2, 2000, 1))
+    z = np.hstack([first, first, second, -first])
+    z = z + 0.05 * rng.normal(size=z.shape)
+    z[:, 2] += z[:, 0]  # correlation 0.7
+    assert edges(coactivation_graph(z, "knn", 3, min_correlation=0)) == {(0, 1), (0, 2), (1, 2)}
+    for kernel in ("knn", "gaussian", "adaptive"):
+        assert edges(coactivation_graph(z, kernel, 3, min_correlation=0.8)) == {(0, 1)}
+    assert (2, 3) in edges(coactivation_graph(z, "knn", 3))
+    with pytest.raises(ValueError, match="min_correlation=1; it must lie between -1 and 1"):
+        coactivation_graph(z, min_correlation=1)
+
+
 def test_a_map_is_cut_where_neighbours_do_not_agree(rng):
     first, second = rng.normal(size=(2, 200, 1))
     z = np.hstack([first.repeat(6, axis=1), second.repeat(6, axis=1)])

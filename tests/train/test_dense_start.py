@@ -1,9 +1,12 @@
 import pytest
 import scvi
+import torch
 from lightning.pytorch.callbacks import Callback
 
 from scvi_neuronedit import SAMSVAE, datasets
 from scvi_neuronedit.metrics import mask_recovery
+from scvi_neuronedit.module import PerturbationModule
+from scvi_neuronedit.nn import SparseShift
 from scvi_neuronedit.train import DenseStart
 
 FAST = {"accelerator": "cpu", "enable_progress_bar": False}
@@ -72,3 +75,33 @@ def test_masks_of_a_simulation_are_found():
     inclusion = inclusion.loc[[f"P{t + 1}" for t in range(40)]].to_numpy()
     assert mask_recovery(inclusion, adata.uns["mask"])["average_precision"] > 0.85
     assert abs(inclusion.mean() - 0.2) < 0.06
+
+
+def test_the_model_stays_what_it_was_when_turned():
+    shift = SparseShift(12, 4, mask_probability=0.25, n_hidden=8)
+    module = PerturbationModule(10, 12, 4, shift, n_hidden=16, n_layers=2, likelihood="normal")
+    torch.nn.init.normal_(shift.effect_mean)
+    x, dosage = torch.randn(30, 10), torch.eye(12)[torch.randint(12, (30,))]
+
+    def outputs() -> tuple[torch.Tensor, torch.Tensor]:
+        total = module.total_shift(dosage, shift.effect_mean[None])
+        mean, _ = module.encode(x, dosage, total)
+        return mean.norm(dim=-1), module.decode(mean + total, dosage, None)
+
+    with torch.no_grad():
+        before, effects = outputs(), shift.effect_mean.clone()
+        module.start_masks()
+        for now, was in zip(outputs(), before, strict=True):
+            torch.testing.assert_close(now, was, atol=1e-4, rtol=1e-4)
+    assert (shift.effect_mean - effects).abs().max() > 0.1
+
+
+def test_a_pruned_layer_is_not_turned():
+    shift = SparseShift(12, 4, mask_probability=0.25, n_hidden=8)
+    module = PerturbationModule(10, 12, 4, shift, n_hidden=16)
+    torch.nn.init.normal_(shift.effect_mean)
+    torch.nn.utils.prune.l1_unstructured(module.decoder.first, "weight", amount=0.5)
+    before = module.decoder.first.weight.detach().clone(), shift.effect_mean.detach().clone()
+    module.start_masks()
+    torch.testing.assert_close((module.decoder.first.weight.detach(), shift.effect_mean.detach()), before)
+    assert (shift.mask_logits != 0).any()

@@ -12,7 +12,7 @@ from scvi_neuronedit.datasets import simulate_combinations
 from scvi_neuronedit.metrics import circular_correlation, group_purity
 from scvi_neuronedit.nn import GraphPenalty, named_graph
 from scvi_neuronedit.train import EpochTrainingPlan, GraphRegularization, find_layers
-from scvi_neuronedit.train._graph import _WatchedLayer
+from scvi_neuronedit.train._watched_layer import WatchedLayer
 
 
 def fit(x, max_epochs=15, hidden=(32,), n_latent=15, batch_size=64, **kwargs):
@@ -62,6 +62,38 @@ def test_a_ring_of_neurons_follows_a_circle():
         correlations[name] = abs(circular_correlation(peak, np.arange(20)))
     assert correlations["ring"] >= 0.95
     assert correlations["none"] < 0.7
+
+
+@pytest.mark.parametrize("graph", ["path", "learned"])
+def test_neurons_are_made_readable_and_the_network_computes_the_same(modules, graph):
+    x, on = modules
+    params = {"normalize": "none", "warmup": 300, "rebuild_every": 20, "n_neighbors": 3}
+    models = {
+        readable: fit(
+            x, 25, neuron_graph=graph, graph_weight=1.0, graph_params=params | {"readable": readable, "unmix": readable}
+        )
+        for readable in (True, False)
+    }
+    decoded = [model.get_normalized_expression(return_numpy=True) for model in models.values()]
+    np.testing.assert_allclose(*decoded, rtol=1e-3, atol=1e-3)
+    model_graph = models[True].get_neuron_graph()
+    adjacencies = [model_graph.adjacency.toarray(), models[False].get_neuron_graph().adjacency.toarray()]
+    np.testing.assert_array_equal(*adjacencies)
+    z = {readable: model.get_activations() for readable, model in models.items()}
+    penalty = GraphPenalty(adjacencies[0], "symmetric", "none", balance=1)
+    rough = {readable: float(penalty(torch.from_numpy(values))) for readable, values in z.items()}
+    assert rough[True] == pytest.approx(rough[False], rel=1e-3)
+    if graph == "path":
+        assert ((z[True] - z[True].mean(axis=0)) ** 3).sum() > ((z[False] - z[False].mean(axis=0)) ** 3).sum()
+    else:  # each component follows one module and no other
+        components = model_graph.modules
+        mean = np.stack([z[True][:, components == k].mean(axis=1) for k in range(3)], axis=1)
+        correlation = np.abs(np.corrcoef(mean.T, on.T)[:3, 3:])
+        assert set(correlation.argmax(axis=1)) == {0, 1, 2}
+        assert correlation.max(axis=1).min() > 0.95
+        assert np.sort(correlation, axis=1)[:, 1].max() < 0.1
+        mean = np.stack([z[False][:, components == k].mean(axis=1) for k in range(3)], axis=1)
+        assert np.sort(np.abs(np.corrcoef(mean.T, on.T)[:3, 3:]), axis=1)[:, 1].max() > 0.2
 
 
 def test_the_loss_is_that_of_the_task_plus_weight_times_penalty(modules):
@@ -127,7 +159,7 @@ def test_without_weight_training_is_what_it_was(modules):
 def test_noise_only_while_training_and_behind_the_penalty():
     module = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Identity())
     for of_input in (False, True):
-        layer = _WatchedLayer(module[0], 3.0, of_input)
+        layer = WatchedLayer(module[0], 3.0, of_input)
         z = torch.ones(500, 4)
         noisy = module.train()(z)
         torch.testing.assert_close(layer.z, z)
@@ -195,6 +227,7 @@ def test_the_decoder_of_samsvae():
         ({"graph": "grid", "laplacian": "sym"}, "laplacian 'sym'"),
         ({"graph": "learned", "kernel": "cosine"}, "kernel 'cosine'"),
         ({"graph": "learned", "rebuild_every": 0}, "rebuild_every=0"),
+        ({"graph": "learned", "min_correlation": 1.0}, r"min_correlation=1\.0; it must lie between -1 and 1"),
         ({"graph": "learned", "n_cells": 0}, "n_cells=0"),
         ({"graph": "grid", "noise": -0.1}, "noise=-0.1"),
     ],
@@ -207,3 +240,15 @@ def test_bad_arguments(arguments, message):
 def test_warmup_that_never_ends(modules):
     with pytest.raises(ValueError, match="warmup=1000 leaves none of the 10 training steps"):
         fit(modules[0][:64], max_epochs=10, neuron_graph="learned", graph_params={"warmup": 1000})
+
+
+def test_the_penalty_of_validation_cells_is_logged(modules):
+    scvi.settings.seed = 0
+    adata = AnnData(modules[0][:300].astype(np.float32))
+    NeuronEdit.setup_anndata(adata)
+    model = NeuronEdit(adata, hidden=(32,), n_latent=15, neuron_graph="ring", graph_weight=2.0)
+    arguments = {"accelerator": "cpu", "enable_progress_bar": False, "check_val_every_n_epoch": 1}
+    model.train(max_epochs=2, batch_size=300, train_size=0.5, **arguments)
+    z = model.get_activations(indices=model.validation_indices)
+    penalty = GraphPenalty(named_graph("ring", 15), "symmetric", "variance", balance=1)(torch.from_numpy(z))
+    assert model.history["penalty_validation"].iloc[-1, 0] == pytest.approx(2 * float(penalty), rel=1e-4)

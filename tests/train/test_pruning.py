@@ -194,3 +194,40 @@ def test_cross_validation_of_lambdas(trajectories):
         cross_validate_lambdas(lambda: ode(trajectories), pruning, [0.0], groups, n_folds=13)
     with pytest.raises(ValueError, match="grid is empty"):
         cross_validate_lambdas(lambda: ode(trajectories), pruning, [], groups)
+
+
+@pytest.mark.parametrize("graph", ["grid", "learned"])
+def test_a_pruned_layer_on_a_graph(adata, graph, tmp_path):
+    NeuronEdit.setup_anndata(adata)
+    scvi.settings.seed = 0
+    params = {"warmup": 10, "rebuild_every": 3, "n_neighbors": 2} if graph == "learned" else {}
+    model = NeuronEdit(adata, n_latent=6, hidden=(16,), neuron_graph=graph, graph_weight=30.0, graph_params=params)
+    pruning = DASHPruning(0, start=2, first=0.5, every=3, amount=0.2)
+    model.train(12, batch_size=64, pruning=pruning, plan_kwargs={"lr": 1e-2}, **QUIET)
+
+    # masks hold what the best epoch had
+    for layer in model.module.networks[0].layers.values():
+        assert (layer[0].weight[layer[0].weight_mask == 0] == 0).all()
+    masks = [layer[0].weight_mask for layer in model.module.networks[0].layers.values()]
+    zeros = sum(float((mask == 0).sum()) for mask in masks) / sum(mask.numel() for mask in masks)
+    assert zeros == pytest.approx(pruning.best_sparsity, abs=1e-6)
+
+    # the best epoch is one with the penalty, which counts as part of its loss
+    history = model.history
+    losses = history["validation_loss"].to_numpy(float) + history["penalty_validation"].to_numpy(float)
+    steps_per_epoch = -(-len(model.train_indices) // 64)
+    first = max(1, -(-params.get("warmup", 0) // steps_per_epoch))
+    assert pruning.best_epoch == first + 1 + int(np.argmin(losses.ravel()[first:]))
+    assert pruning.best_loss == pytest.approx(losses.ravel()[first:].min(), rel=1e-5)
+
+    # the graph is that of the best epoch
+    found = model.get_neuron_graph()
+    assert (found.graph, found.n_neurons) == (graph, 6)
+    if graph == "learned":
+        before = found.history[found.history["step"] < pruning.best_epoch * steps_per_epoch]
+        assert found.adjacency.nnz // 2 == before["n_edges"].iloc[-1]
+
+    model.save(tmp_path / "model")
+    loaded = NeuronEdit.load(tmp_path / "model", adata, accelerator="cpu")
+    assert loaded.fingerprint == model.fingerprint
+    assert repr(loaded.get_neuron_graph()) == repr(found)

@@ -1,4 +1,4 @@
-"""Structured neurons: the part of the model class that regularises a layer on a graph, and reads it."""
+"""Structured neurons: the part of the model classes that regularises a layer on a graph, and reads it."""
 
 from __future__ import annotations
 
@@ -6,28 +6,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy import sparse
 
 from scvi_neuronedit.data import CrossCovariance
-from scvi_neuronedit.nn import NeuronGraph, coactivation_graph, graph_layout, graph_modules, mean_jacobian
+from scvi_neuronedit.nn import NeuronGraph, coactivation_graph, graph_layout, graph_modules
 from scvi_neuronedit.train import GraphRegularization
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from anndata import AnnData
     from numpy.typing import ArrayLike, NDArray
 
-    from scvi_neuronedit.data import Selection
-    from scvi_neuronedit.edit import Edit
-
 _N_CELLS_JACOBIAN = 500
-_MOVED = 0.1
 
 
 class NeuronGraphMixin:
-    """Methods that train a layer to be smooth on a graph, and read the graph and its gene programs."""
+    """Methods that train a layer to be smooth on a graph, and read the graph and its gene programs.
+
+    The model class says how its layers are read: ``_activations``, ``_inputs_and_activations`` and ``_jacobian``.
+    """
 
     def get_neuron_graph(
         self,
@@ -48,8 +46,8 @@ class NeuronGraphMixin:
         adata
             AnnData whose cells say which neurons fire together, with the model's features. The model's own if ``None``.
         layer
-            Name of the layer. If ``None``: the one trained with a graph, else ``"code"``. Of several networks one has to be
-            named (``"code/2"``), or the first is taken.
+            Name of the layer. If ``None``: the one trained with a graph, else the code, or of models of perturbations
+            the last hidden layer of the decoder. Of several networks one has to be named (``"code/2"``), or the first is taken.
         resolution
             Above 1 for more and smaller modules; see :func:`~scvi_neuronedit.nn.graph_modules`.
         key_added
@@ -147,52 +145,6 @@ class NeuronGraphMixin:
         ]
         return pd.concat(tables, ignore_index=True)
 
-    def get_neuron_shifts(
-        self,
-        edit: Edit,
-        adata: AnnData | None = None,
-        query: Selection | None = None,
-        layer: str | None = None,
-        *,
-        batch_size: int | None = None,
-    ) -> pd.DataFrame:
-        """Which neurons an edit moves in the query cells, and by how much.
-
-        Parameters
-        ----------
-        edit
-            Learnt by this model.
-        adata
-            AnnData that holds the query. The model's own if ``None``.
-        query
-            Cells to edit; see :meth:`apply_edit`.
-        layer
-            Layer to look at; edits of the layers before it count. See :meth:`get_neuron_graph`.
-        batch_size
-            Number of cells in a minibatch. ``scvi.settings.batch_size`` if ``None``.
-
-        Returns
-        -------
-        A row for each neuron: mean activation ``before`` and ``after``, ``shift`` (their difference), ``shift_sd`` (the shift
-        in standard deviations of the neuron over all cells of ``adata``) and ``share_moved`` (share of the query cells
-        in which it moves by more than a tenth of that).
-        """
-        adata, layer = self._checked_adata(adata), self._one_layer(layer)
-        self._check_edit(edit)
-        rows = np.flatnonzero(self._query(adata, edit, query))
-        sd = self._activations(adata, np.arange(adata.n_obs), layer, batch_size=batch_size).std(axis=0)
-        before, after = (self._activations(adata, rows, layer, e, batch_size=batch_size) for e in (None, edit))
-        shift = (after - before).mean(axis=0)
-        return pd.DataFrame(
-            {
-                "before": before.mean(axis=0),
-                "after": after.mean(axis=0),
-                "shift": shift,
-                "shift_sd": np.divide(shift, sd, out=np.zeros_like(shift), where=sd > 0),
-                "share_moved": (np.abs(after - before) > _MOVED * sd).mean(axis=0),
-            }
-        ).rename_axis("neuron")
-
     # ---- hooks of the model class ---------------------------------------------------------------------------------
 
     def _use_neuron_graph(
@@ -211,49 +163,51 @@ class NeuronGraphMixin:
             return
         arguments = {"graph": graph, "weight": weight, "layer": layer, "shape": None, **(params or {})}
         callback = GraphRegularization(**arguments)
-        for part in self.module.find_layers(layer).values():
+        for name in self.module.find_layers(layer):
             if not callback.is_learned:
-                callback.build(part[0].out_features)
+                callback.build(self.module.n_neurons[name.partition("/")[0]])
         self.graph_regularization_ = arguments
 
-    def _with_graph_callback(self, train_arguments: dict[str, Any]) -> dict[str, Any]:
-        self._graph_callback = None
+    def train(self, **kwargs) -> None:
+        """Train as the class does, with the penalty where there is a graph, and keep the graph."""
         if self.graph_regularization_ is None:
-            return train_arguments
-        self._graph_callback = GraphRegularization(**self.graph_regularization_)
-        return train_arguments | {"callbacks": [*train_arguments.get("callbacks", []), self._graph_callback]}
-
-    def _keep_neuron_graph(self) -> None:
-        callback, self._graph_callback = self._graph_callback, None
-        if callback is not None:
-            self.neuron_graph_ = {
-                "graph": callback.name,
-                "adjacency": callback.adjacency_,
-                "history": callback.history_,
-            }
+            super().train(**kwargs)
+            return
+        callback = GraphRegularization(**self.graph_regularization_)
+        super().train(**kwargs | {"callbacks": [*(kwargs.get("callbacks") or []), callback]})
+        self.neuron_graph_ = {
+            "graph": callback.name,
+            "adjacency": callback.adjacency_,
+            "history": callback.history_,
+        }
 
     # ----------------------------------------------------------------------------------------------------------------
 
     def _one_layer(self, layer: str | None) -> str:
         if layer is None:
-            layer = "code" if self.graph_regularization_ is None else self.graph_regularization_["layer"]
-        self._check_layer(layer)
-        return self.module.names_in_networks(layer)[0]
+            layer = self._default_layer if self.graph_regularization_ is None else self.graph_regularization_["layer"]
+        return next(iter(self.module.find_layers(layer)))
 
-    def _inputs_and_activations(self, adata: AnnData, layer: str, batch_size: int | None):
-        for _, _, x, size_factor in self._minibatches(adata, np.arange(adata.n_obs), batch_size, silent=True):
-            library = self.module.library_size(x, size_factor)
-            z = self.module.activations(x, size_factor, layer)
-            yield self.module.network_input(x, library).cpu().numpy(), z.cpu().numpy()
+    def _inputs_and_activations(
+        self, adata: AnnData, layer: str, batch_size: int | None
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """What the network reads, and the activations of the layer, minibatch by minibatch."""
+        raise NotImplementedError
 
     def _jacobian(self, adata: AnnData, layer: str) -> NDArray[np.float64]:
-        """Mean Jacobian of the decoder over cells spread evenly, of shape ``[n_features, n_neurons]``."""
-        rows = np.unique(np.linspace(0, adata.n_obs - 1, _N_CELLS_JACOBIAN).astype(np.intp))
-        name, _, number = layer.partition("/")
-        network = self.module.networks[int(number or 1) - 1].eval()
-        z = torch.from_numpy(self._activations(adata, rows, layer)).to(self.device)
-        with torch.no_grad():
-            return mean_jacobian(lambda z: network(z, after=name), z).cpu().numpy().astype(np.float64)
+        """Mean Jacobian of the decoded output over cells, of shape ``[n_features, n_neurons]``."""
+        raise NotImplementedError
+
+
+def evenly_spread(n_cells: int) -> NDArray[np.intp]:
+    """Positions of the cells over which Jacobians are averaged, at most 500.
+
+    Parameters
+    ----------
+    n_cells
+        Number of cells.
+    """
+    return np.unique(np.linspace(0, n_cells - 1, _N_CELLS_JACOBIAN).astype(np.intp))
 
 
 def _ranked(

@@ -14,7 +14,7 @@ from scvi_neuronedit.model._combination import CombinationMixin
 from scvi_neuronedit.model._editing import EditingMixin
 from scvi_neuronedit.model._effect import EffectMixin
 from scvi_neuronedit.model._forward import ForwardMixin
-from scvi_neuronedit.model._neuron_graph import NeuronGraphMixin
+from scvi_neuronedit.model._neuron_shifts import NeuronShiftsMixin
 from scvi_neuronedit.model._programs import ProgramsMixin, check_program_layer
 from scvi_neuronedit.model._resampling import ResamplingMixin
 from scvi_neuronedit.model._setup import SetupMixin
@@ -40,7 +40,7 @@ class NeuronEdit(
     CombinationMixin,
     SupportMixin,
     EffectMixin,
-    NeuronGraphMixin,
+    NeuronShiftsMixin,
     ProgramsMixin,
     ResamplingMixin,
     ForwardMixin,
@@ -203,9 +203,8 @@ class NeuronEdit(
             train_size=train_size,
             early_stopping=early_stopping,
             datasplitter_kwargs=loader,
-            **self._with_graph_callback(kwargs),
+            **kwargs,
         )
-        self._keep_neuron_graph()
 
     def get_activations(
         self,

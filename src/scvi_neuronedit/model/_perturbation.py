@@ -32,6 +32,7 @@ from scvi_neuronedit.data import (
     warn_of_rare_perturbations,
 )
 from scvi_neuronedit.model._perturbation_inspection import PerturbationInspectionMixin
+from scvi_neuronedit.model._perturbation_neurons import PerturbationNeuronsMixin
 from scvi_neuronedit.model._perturbation_prediction import PerturbationPredictionMixin
 from scvi_neuronedit.module import DOSAGE_KEY, PERTURBATION_LIKELIHOODS, PerturbationModule
 from scvi_neuronedit.train import EpochTrainingPlan
@@ -53,7 +54,11 @@ _PLAN = {"lr": 3e-4, "eps": 1e-8, "weight_decay": 0.0, "lr_schedule": "cosine"}
 
 
 class PerturbationModel(
-    PerturbationInspectionMixin, PerturbationPredictionMixin, UnsupervisedTrainingMixin, BaseModelClass
+    PerturbationInspectionMixin,
+    PerturbationNeuronsMixin,
+    PerturbationPredictionMixin,
+    UnsupervisedTrainingMixin,
+    BaseModelClass,
 ):
     """Base of the models of perturbations; not to be used itself."""
 

@@ -10,7 +10,12 @@ from scvi_neuronedit.nn import DenseShift, PriorShift, SparseShift
 from scvi_neuronedit.train import DenseStart
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from anndata import AnnData
+    from numpy.typing import ArrayLike
+    from scipy import sparse
 
 _GUIDES = ("correlated", "mean_field")
 
@@ -42,6 +47,16 @@ class SAMSVAE(PerturbationModel):
         Number of draws of all latent variables in a training step.
     analytic_kl
         Whether the divergences of masks and effects are computed, or estimated by the draw as in the published code.
+    neuron_graph
+        Graph whose neighbouring neurons are to fire together: ``"grid"``, ``"ring"``, ... (see
+        :func:`~scvi_neuronedit.nn.named_graph`), ``"learned"``, or an adjacency. ``None`` for no structure.
+    graph_weight
+        Weight of the penalty; see :class:`~scvi_neuronedit.train.GraphRegularization`. Must be given with
+        ``likelihood="normal"``.
+    graph_layer
+        The hidden layer of the decoder it is for: ``"decoder_1"``, ``"decoder_2"``, ... The last one if ``None``.
+    graph_params
+        Further arguments of :class:`~scvi_neuronedit.train.GraphRegularization`, such as ``{"shape": (20, 20)}``.
     registry
         Registry of a saved model, used to load it without data.
 
@@ -66,6 +81,10 @@ class SAMSVAE(PerturbationModel):
         n_layers: int = 1,
         n_particles: int = 5,
         analytic_kl: bool = True,
+        neuron_graph: str | ArrayLike | sparse.sparray | None = None,
+        graph_weight: float | None = None,
+        graph_layer: str | None = None,
+        graph_params: Mapping[str, Any] | None = None,
         registry: dict | None = None,
     ) -> None:
         super().__init__(adata, registry)
@@ -85,6 +104,7 @@ class SAMSVAE(PerturbationModel):
         )
         network = {"n_hidden": n_hidden, "n_layers": n_layers, "n_particles": n_particles}
         self._set_module(adata, shift, n_latent, likelihood, basal=guide, **network)
+        self._use_neuron_graph(neuron_graph, graph_weight, graph_layer, graph_params)
         self.init_params_ = self._get_init_params(locals())
 
     def train(
@@ -133,7 +153,7 @@ class CPAVAE(PerturbationModel):
     ----------
     adata
         AnnData registered with :meth:`~scvi_neuronedit.CPAVAE.setup_anndata`.
-    n_latent, effect_scale, likelihood, n_hidden, n_layers, n_particles, registry
+    n_latent, effect_scale, likelihood, n_hidden, n_layers, n_particles, neuron_graph, graph_weight, graph_layer, graph_params, registry
         See :class:`~scvi_neuronedit.SAMSVAE`.
     guide
         Whether the guide of the basal latent variables reads the shift (``"correlated"``) or not (``"mean_field"``).
@@ -149,6 +169,10 @@ class CPAVAE(PerturbationModel):
         n_hidden: int = 400,
         n_layers: int = 1,
         n_particles: int = 5,
+        neuron_graph: str | ArrayLike | sparse.sparray | None = None,
+        graph_weight: float | None = None,
+        graph_layer: str | None = None,
+        graph_params: Mapping[str, Any] | None = None,
         registry: dict | None = None,
     ) -> None:
         super().__init__(adata, registry)
@@ -157,6 +181,7 @@ class CPAVAE(PerturbationModel):
         shift = DenseShift(len(self.perturbations), n_latent, effect_scale=effect_scale)
         network = {"n_hidden": n_hidden, "n_layers": n_layers, "n_particles": n_particles}
         self._set_module(adata, shift, n_latent, likelihood, basal=guide, **network)
+        self._use_neuron_graph(neuron_graph, graph_weight, graph_layer, graph_params)
         self.init_params_ = self._get_init_params(locals())
 
 
@@ -174,7 +199,7 @@ class SVAEPlus(PerturbationModel):
         AnnData registered with :meth:`~scvi_neuronedit.SVAEPlus.setup_anndata`.
     concentration
         :math:`c`; the larger, the fewer shifts.
-    n_latent, likelihood, n_hidden, n_layers, n_particles, registry
+    n_latent, likelihood, n_hidden, n_layers, n_particles, neuron_graph, graph_weight, graph_layer, graph_params, registry
         See :class:`~scvi_neuronedit.SAMSVAE`.
     """
 
@@ -189,6 +214,10 @@ class SVAEPlus(PerturbationModel):
         n_hidden: int = 400,
         n_layers: int = 1,
         n_particles: int = 5,
+        neuron_graph: str | ArrayLike | sparse.sparray | None = None,
+        graph_weight: float | None = None,
+        graph_layer: str | None = None,
+        graph_params: Mapping[str, Any] | None = None,
         registry: dict | None = None,
     ) -> None:
         super().__init__(adata, registry)
@@ -198,6 +227,7 @@ class SVAEPlus(PerturbationModel):
         shift = PriorShift(len(self.perturbations), n_latent, concentration=concentration)
         network = {"n_hidden": n_hidden, "n_layers": n_layers, "n_particles": n_particles}
         self._set_module(adata, shift, n_latent, likelihood, basal="total", **network)
+        self._use_neuron_graph(neuron_graph, graph_weight, graph_layer, graph_params)
         self.init_params_ = self._get_init_params(locals())
 
 
@@ -210,7 +240,7 @@ class ConditionalVAE(PerturbationModel):
     ----------
     adata
         AnnData registered with :meth:`~scvi_neuronedit.ConditionalVAE.setup_anndata`.
-    n_latent, likelihood, n_hidden, n_layers, n_particles, registry
+    n_latent, likelihood, n_hidden, n_layers, n_particles, neuron_graph, graph_weight, graph_layer, graph_params, registry
         See :class:`~scvi_neuronedit.SAMSVAE`.
     """
 
@@ -222,9 +252,14 @@ class ConditionalVAE(PerturbationModel):
         n_hidden: int = 400,
         n_layers: int = 1,
         n_particles: int = 5,
+        neuron_graph: str | ArrayLike | sparse.sparray | None = None,
+        graph_weight: float | None = None,
+        graph_layer: str | None = None,
+        graph_params: Mapping[str, Any] | None = None,
         registry: dict | None = None,
     ) -> None:
         super().__init__(adata, registry)
         network = {"n_hidden": n_hidden, "n_layers": n_layers, "n_particles": n_particles}
         self._set_module(adata, None, n_latent, likelihood, basal="mean_field", condition_on_dosage=True, **network)
+        self._use_neuron_graph(neuron_graph, graph_weight, graph_layer, graph_params)
         self.init_params_ = self._get_init_params(locals())

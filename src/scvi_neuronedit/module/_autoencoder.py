@@ -83,6 +83,11 @@ class AutoencoderModule(KeepsMasks, BaseModuleClass):
         """Names of the layers of a network, from the first hidden layer to the output."""
         return self.networks[0].layer_names
 
+    @property
+    def n_neurons(self) -> dict[str, int]:
+        """Width of each layer."""
+        return self.networks[0].n_neurons
+
     def names_in_networks(self, layer: str) -> tuple[str, ...]:
         """What a layer is called in each of the networks; the plain name where there is only one."""
         if len(self.networks) == 1 or "/" in layer:
@@ -98,6 +103,35 @@ class AutoencoderModule(KeepsMasks, BaseModuleClass):
         if not found:
             raise ValueError(unknown_name("layer", layer, "the network", self.layer_names))
         return found
+
+    @torch.no_grad()
+    def multiply_layer(self, layer: str, matrix: torch.Tensor) -> bool:
+        """Multiply a linear layer by an invertible matrix, and what reads it by the inverse: the output stays the same.
+
+        Parameters
+        ----------
+        layer
+            Name of the layer; of several networks, of one of them.
+        matrix
+            Matrix of shape ``[n_neurons, n_neurons]``.
+
+        Returns
+        -------
+        Whether it was done: not where an activation function is in between, or a mask or named neurons would be lost.
+        """
+        name, _, number = layer.partition("/")
+        network = self.networks[int(number or 1) - 1]
+        if name != "code" or (self.programs is not None and self.programs.layer == name):
+            return False
+        reader = self.layer_names[self.layer_names.index(name) + 1]
+        own, reader = network.layers[name][0], network.layers[reader][0]
+        if hasattr(own, "weight_mask") or hasattr(reader, "weight_mask"):
+            return False
+        matrix = matrix.to(own.weight.device, torch.float64)
+        own.weight.copy_(matrix @ own.weight.double())
+        own.bias.copy_(matrix @ own.bias.double())
+        reader.weight.copy_(torch.linalg.solve(matrix.T, reader.weight.double().T).T)
+        return True
 
     def weight_chains(self) -> list[WeightChain]:
         """What :class:`~scvi_neuronedit.train.DASHPruning` prunes: the gene programs, or all layers if there are none."""

@@ -10,8 +10,10 @@ from scvi import REGISTRY_KEYS
 from scvi.module.base import BaseModuleClass, LossOutput
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.prune import is_pruned
 
-from scvi_neuronedit.nn import ResidualMLP, normal_kl
+from scvi_neuronedit.data import unknown_name
+from scvi_neuronedit.nn import KeepsMasks, ResidualMLP, normal_kl
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +24,7 @@ PERTURBATION_LIKELIHOODS = ("nb", "normal")
 _MIN_SCALE = 1e-3
 
 
-class PerturbationModule(BaseModuleClass):
+class PerturbationModule(KeepsMasks, BaseModuleClass):
     r"""Variational autoencoder whose latent variables perturbations shift.
 
     With dosages :math:`d_n` of cell :math:`n`, shifts :math:`u_t` of the perturbations and decoder :math:`f`
@@ -85,6 +87,17 @@ class PerturbationModule(BaseModuleClass):
         self.register_buffer("input_mean", torch.zeros(n_input))
         self.register_buffer("input_sd", torch.ones(n_input))
 
+    @property
+    def n_neurons(self) -> dict[str, int]:
+        """Width of each hidden layer of the decoder, ``decoder_1``, ``decoder_2``, ..."""
+        return {f"decoder_{i + 1}": self.decoder.output.in_features for i in range(len(self.decoder.activations))}
+
+    def find_layers(self, layer: str) -> dict[str, nn.Module]:
+        """What the activations of a hidden layer of the decoder pass through."""
+        if layer not in self.n_neurons:
+            raise ValueError(unknown_name("layer", layer, "the decoder", list(self.n_neurons)))
+        return {layer: self.decoder.activations[_number(layer) - 1]}
+
     def network_input(self, x: torch.Tensor) -> torch.Tensor:
         """Values, or log1p of counts, standardised by mean and standard deviation of the training cells."""
         x = torch.log1p(x) if self.likelihood == "nb" else x
@@ -123,7 +136,9 @@ class PerturbationModule(BaseModuleClass):
             mean = mean - shift
         return mean, functional.softplus(raw_scale) + _MIN_SCALE
 
-    def decode(self, z: torch.Tensor, dosage: torch.Tensor, batch: torch.Tensor | None) -> torch.Tensor:
+    def decode(
+        self, z: torch.Tensor, dosage: torch.Tensor, batch: torch.Tensor | None, until: str | None = None
+    ) -> torch.Tensor:
         """Decoder output of shape ``[..., n_cells, n_input]``: log-rates up to a constant, or means.
 
         Parameters
@@ -134,20 +149,28 @@ class PerturbationModule(BaseModuleClass):
             Dosages of shape ``[n_cells, n_perturbations]``.
         batch
             Codes of the batches, of shape ``[n_cells, 1]``.
+        until
+            Stop with the activations of this layer.
         """
         inputs = [z] + [dosage] * self.condition_on_dosage
         if self.n_batch > 1:
             inputs.append(functional.one_hot(batch.long().squeeze(-1), self.n_batch).to(z.dtype))
-        return self.decoder(*inputs)
+        return self.decoder(*inputs, until=None if until is None else _number(until))
+
+    def decode_activations(self, activations: torch.Tensor, layer: str) -> torch.Tensor:
+        """Decoder output, of shape ``[..., n_input]``, of activations of a layer, of shape ``[..., n_neurons]``."""
+        return self.decoder(activations, after=_number(layer))
 
     @torch.no_grad()
     def start_masks(self) -> None:
         """End the dense phase of the shifts, and turn encoder and decoder with them.
 
         The prior of the basal latent variables is the same from all sides, and the layers next to them are linear: but for the standard
-        deviations of the encoder, which are learnt anew, the model stays what it was.
+        deviations of the encoder, which are learnt anew, the model stays what it was. Where one of these layers is pruned, whose
+        zeros belong to the directions there are, nothing is turned.
         """
-        rotation = self.shift.start_masks()
+        layers = self.decoder.first, self.encoder.first, self.encoder.output
+        rotation = self.shift.start_masks(rotate=not any(is_pruned(layer) for layer in layers))
         n_latent = self.n_latent
         readers = [self.decoder.first.weight[:, :n_latent]]
         if self.basal == "correlated":
@@ -294,3 +317,8 @@ class PerturbationModule(BaseModuleClass):
         output = self.decode(q["basal"] + q["shift"], dosage, batch)
         log_ratio = -0.5 * q["basal"] ** 2 + 0.5 * ((q["basal"] - q["mean"]) / q["scale"]) ** 2 + q["scale"].log()
         return self.log_likelihood(x, output, q["library"]) + log_ratio.sum(-1)
+
+
+def _number(layer: str) -> int:
+    """Number of a hidden layer of the decoder, counted from 1."""
+    return int(layer.partition("_")[2])

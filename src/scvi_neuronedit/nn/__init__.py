@@ -1,6 +1,7 @@
 """Building blocks in plain PyTorch."""
 
 from scvi_neuronedit.nn._autoencoder import Autoencoder
+from scvi_neuronedit.nn._axes import readable_axes
 from scvi_neuronedit.nn._coactivation import KERNELS, coactivation_graph, graph_modules
 from scvi_neuronedit.nn._dash import SCALINGS, WeightChain, dash_scores
 from scvi_neuronedit.nn._graphs import GRAPHS, check_adjacency, graph_layout, most_square, named_graph
@@ -56,6 +57,7 @@ __all__ = [
     "named_graph",
     "normal_kl",
     "prune_layer",
+    "readable_axes",
     "sparse_rotation",
     "straight_through_bernoulli",
     "weight_sparsity",

@@ -22,6 +22,7 @@ def coactivation_graph(
     n_neighbors: int = 5,
     *,
     standardize: bool = True,
+    min_correlation: float = -1.0,
 ) -> sparse.csr_array:
     r"""Graph of the neurons, weighted by how alike their activations are over cells.
 
@@ -47,6 +48,9 @@ def coactivation_graph(
     standardize
         Whether activations are centred and divided by their standard deviation, neuron by neuron, so that distance stands
         for correlation. Neurons that are the same in all cells then have no edges.
+    min_correlation
+        Neurons whose correlation is not above this are not joined, even if they are nearest neighbours: a group of at most
+        ``n_neighbors`` alike neurons is else tied to others that are not. -1 joins all. Only of standardised activations.
 
     Returns
     -------
@@ -54,6 +58,9 @@ def coactivation_graph(
     """
     if kernel not in KERNELS:
         msg = f"kernel={kernel!r} is not one of {', '.join(KERNELS)}."
+        raise ValueError(msg)
+    if not -1 <= min_correlation < 1:
+        msg = f"min_correlation={min_correlation}; it must lie between -1 and 1."
         raise ValueError(msg)
     if n_neighbors < 1:
         msg = f"n_neighbors={n_neighbors}; it must be at least 1."
@@ -82,6 +89,8 @@ def coactivation_graph(
     weights = (weights + weights.T) / 2
     if kernel != "knn":
         weights[weights < _SMALLEST_WEIGHT] = 0
+    if standardize and min_correlation > -1:
+        weights[distance**2 >= 2 - 2 * min_correlation] = 0
     rows, columns = np.nonzero(weights)
     entries = weights[rows, columns], (used[rows], used[columns])
     return sparse.csr_array(entries, shape=(n_neurons, n_neurons))

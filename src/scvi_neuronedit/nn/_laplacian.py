@@ -103,13 +103,20 @@ class GraphPenalty(nn.Module):
         else:
             tensor = torch.from_numpy(matrix.toarray())
         self.register_buffer("laplacian", tensor, persistent=False)
-        if connected_components(adjacency, directed=False)[0] > 1:
+        self.is_connected = connected_components(adjacency, directed=False)[0] == 1
+        if not self.is_connected:
             self.balance = 0.0
         shared = np.ones(n_neurons)
         if kind == "symmetric":  # what this Laplacian maps to 0
             shared = np.sqrt(np.asarray(sparse.csr_array(adjacency).sum(axis=1)).ravel())
         shared = torch.from_numpy((shared / max(np.linalg.norm(shared), _EPS)).astype(np.float32))
         self.register_buffer("shared", shared, persistent=False)
+
+    @property
+    def roughness(self) -> NDArray[np.float64]:
+        """The matrix of the quadratic form: the Laplacian's symmetric part, and the balance."""
+        matrix = self.laplacian.to_dense() if self.laplacian.is_sparse else self.laplacian
+        return (matrix + self.balance * torch.outer(self.shared, self.shared)).cpu().double().numpy()
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         """Penalty, a scalar.

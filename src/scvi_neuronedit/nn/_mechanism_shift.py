@@ -175,18 +175,26 @@ class SparseShift(nn.Module):
         return torch.ones_like(self.mask_logits) if self.dense else torch.sigmoid(self.mask_logits)
 
     @torch.no_grad()
-    def start_masks(self) -> torch.Tensor:
+    def start_masks(self, *, rotate: bool = True) -> torch.Tensor:
         r"""End the dense phase: rotate the effects to where they are sparsest, and start the masks there.
 
         Masks start at log odds of :math:`4 \log(|e| / e_\pi)`, between -3 and 3, where the share :math:`\pi` of the effects is larger
         than :math:`e_\pi`.
 
+        Parameters
+        ----------
+        rotate
+            Whether to rotate; if not, the rotation returned is none.
+
         Returns
         -------
         The rotation, of shape ``[n_latent, n_latent]``, that everything else which reads or makes latent variables must follow.
         """
-        with torch.enable_grad():
-            rotation = sparse_rotation(self.effect_mean)
+        if rotate:
+            with torch.enable_grad():
+                rotation = sparse_rotation(self.effect_mean)
+        else:
+            rotation = torch.eye(self.effect_mean.shape[1]).to(self.effect_mean)
         self.effect_mean.copy_(self.effect_mean @ rotation)
         size = self.effect_mean.abs()
         typical = size.quantile(torch.sigmoid(-self.prior_logit))

@@ -21,7 +21,9 @@ from scvi_neuronedit.nn import (
     check_adjacency,
     coactivation_graph,
     named_graph,
+    readable_axes,
 )
+from scvi_neuronedit.train._watched_layer import Evaluation, WatchedLayer, find_layers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,8 +67,9 @@ class GraphRegularization(Callback):
     noise
         Standard deviation of normal noise that is added to the activations while training, so that shrinking them costs
         reconstruction. If ``None``: 0.5 with ``normalize="none"``, where shrinking lowers the penalty, else 0.
-    kernel, n_neighbors
-        Of the learned graph.
+    kernel, n_neighbors, min_correlation
+        Of the learned graph. Where it does not fall into components although there are groups of like neurons, raise
+        ``min_correlation``.
     n_cells
         Number of cells, fixed before training, whose activations a graph is learnt from.
     warmup
@@ -79,6 +82,12 @@ class GraphRegularization(Callback):
         one.
     of_input
         Whether to penalise what the layer reads in place of what it hands on.
+    readable
+        Whether to choose, after training, the sign of each pattern on a connected graph that is not learned, so that neurons are
+        active in few cells; see :func:`~scvi_neuronedit.nn.readable_axes`. Of the code of NeuronEdit only, which is linear.
+        What the network computes stays the same, and so does the penalty.
+    unmix
+        Whether to make the patterns of the components of a graph in pieces independent after training, in the same way.
 
     Attributes
     ----------
@@ -87,6 +96,8 @@ class GraphRegularization(Callback):
     history_
         A record each time graphs are built: ``step``, ``layer``, ``n_edges``, ``n_components``, ``changed`` (share of the
         edges of either graph that the other lacks), ``frozen``.
+    warmup_
+        Number of steps without penalty; ``None`` before training.
     """
 
     def __init__(
@@ -103,11 +114,14 @@ class GraphRegularization(Callback):
         noise: float | None = None,
         kernel: Literal["knn", "gaussian", "adaptive"] = "knn",
         n_neighbors: int = 5,
+        min_correlation: float = -1.0,
         n_cells: int = 4000,
         warmup: int | None = None,
         rebuild_every: int = 100,
-        patience: int = 5,
+        patience: int = 10,
         of_input: bool = False,
+        readable: bool = True,
+        unmix: bool = False,
     ) -> None:
         names = {"laplacian": (laplacian, LAPLACIANS), "normalize": (normalize, NORMALIZATIONS)}
         names |= {"kernel": (kernel, KERNELS)}
@@ -120,6 +134,9 @@ class GraphRegularization(Callback):
             if value is not None and not (value >= 0 and np.isfinite(value)):
                 msg = f"{argument}={value}; it must be a number of at least 0."
                 raise ValueError(msg)
+        if not -1 <= min_correlation < 1:
+            msg = f"min_correlation={min_correlation}; it must lie between -1 and 1."
+            raise ValueError(msg)
         counts = {"n_neighbors": n_neighbors, "n_cells": n_cells, "rebuild_every": rebuild_every, "patience": patience}
         for argument, value in counts.items():
             if value < 1:
@@ -133,9 +150,12 @@ class GraphRegularization(Callback):
         self.laplacian, self.normalize, self.balance = laplacian, normalize, balance
         self.noise = (0.5 if normalize == "none" else 0.0) if noise is None else noise
         self.kernel, self.n_neighbors, self.n_cells = kernel, n_neighbors, n_cells
-        self.warmup, self.rebuild_every, self.patience, self.of_input = warmup, rebuild_every, patience, of_input
-        self._layers: dict[str, _WatchedLayer] = {}
+        self.min_correlation = min_correlation
+        self.warmup, self.rebuild_every, self.patience = warmup, rebuild_every, patience
+        self.of_input, self.readable, self.unmix = of_input, readable, unmix
+        self._layers: dict[str, WatchedLayer] = {}
         self.adjacency_: dict[str, sparse.csr_array] | None = None
+        self.warmup_: int | None = None
         self.history_: list[dict[str, Any]] = []
 
     @property
@@ -166,16 +186,16 @@ class GraphRegularization(Callback):
         """Find the layer, take the sample of cells, build a fixed graph."""
         module = pl_module.module
         self.adjacency_, self.history_, self._totals = {}, [], np.zeros(3)
-        self._gain_before = None
+        self._gain_before, self._is_on = None, False
         steps = trainer.estimated_stepping_batches
         n_steps = int(steps) if np.isfinite(steps) else 0
-        self._warmup = (n_steps // 2 if self.is_learned else 0) if self.warmup is None else self.warmup
-        if self.is_learned and n_steps and self._warmup >= n_steps:
+        self.warmup_ = (n_steps // 2 if self.is_learned else 0) if self.warmup is None else self.warmup
+        if self.is_learned and n_steps and self.warmup_ >= n_steps:
             msg = f"warmup={self.warmup} leaves none of the {n_steps} training steps for the learned graph."
             raise ValueError(msg)
         self._sample = self._draw_sample(trainer)
         self._layers = {
-            name: _WatchedLayer(layer, self.noise, self.of_input)
+            name: WatchedLayer(layer, self.noise, self.of_input)
             for name, layer in find_layers(module, self.layer).items()
         }
         try:
@@ -193,15 +213,16 @@ class GraphRegularization(Callback):
     ) -> None:
         """Learn the graph anew where its time has come."""
         step = trainer.global_step
-        self._is_on = step >= self._warmup
-        if step == self._warmup > 0:
+        self._is_on = step >= self.warmup_
+        if step == self.warmup_ > 0:
             self._gain_before = self._gain(pl_module.module)
-        if not self.is_learned or not self._is_on or (step - self._warmup) % self.rebuild_every:
+        if not self.is_learned or not self._is_on or (step - self.warmup_) % self.rebuild_every:
             return
         waiting = [name for name, layer in self._layers.items() if not layer.frozen]
         for name, z in self._activations(pl_module.module).items() if waiting else ():
             if name in waiting:
-                self._use_graph(name, coactivation_graph(z, self.kernel, self.n_neighbors), step)
+                graph = coactivation_graph(z, self.kernel, self.n_neighbors, min_correlation=self.min_correlation)
+                self._use_graph(name, graph, step)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log penalty and size of the activations."""
@@ -210,7 +231,7 @@ class GraphRegularization(Callback):
         self._totals = np.zeros(3)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Warn of collapsed activations."""
+        """Warn of collapsed activations; make the neurons readable."""
         gain = self._gain(pl_module.module)
         sd = np.mean([z.std(axis=0).mean() for z in self._activations(pl_module.module).values()])
         weight = (
@@ -235,6 +256,9 @@ class GraphRegularization(Callback):
             )
             warnings.warn(msg, UserWarning, stacklevel=settings.warnings_stacklevel)
 
+        if not self.of_input and hasattr(pl_module.module, "multiply_layer"):
+            self._make_readable(pl_module.module)
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let go of the layer."""
         self._release(pl_module)
@@ -252,9 +276,9 @@ class GraphRegularization(Callback):
             for layer in self._layers.values()
         ]
         penalty = torch.stack(penalties).sum()
-        with torch.no_grad():
-            sd = torch.stack([z.reshape(-1, z.shape[-1]).std(dim=0).mean() for z in self._recorded()]).mean()
-            self._totals += [1, float(penalty) / len(penalties), float(sd)]
+        if torch.is_grad_enabled():  # a training step
+            sd = torch.stack([z.detach().reshape(-1, z.shape[-1]).std(dim=0).mean() for z in self._recorded()]).mean()
+            self._totals += [1, float(penalty.detach()) / len(penalties), float(sd)]
         if not self._is_on:
             return penalty.new_zeros(())
         weight = self.weight
@@ -289,6 +313,16 @@ class GraphRegularization(Callback):
                     break
         return sample
 
+    def _make_readable(self, module: nn.Module) -> None:
+        for name, z in self._activations(module).items():
+            penalty = self._layers[name].penalty
+            if penalty is None:
+                continue
+            # on a learned graph that is connected, joined neurons are known to be alike one by one
+            wanted = (self.readable and not self.is_learned) if penalty.is_connected else self.unmix
+            if wanted:
+                module.multiply_layer(name, torch.from_numpy(readable_axes(z, penalty.roughness)))
+
     @torch.no_grad()
     def _losses(self, module: nn.Module) -> float:
         """Mean reconstruction loss of the sample."""
@@ -297,7 +331,7 @@ class GraphRegularization(Callback):
 
     def _gain(self, module: nn.Module) -> float:
         """Share of the reconstruction loss that would be added if all cells had the same activations."""
-        with _Evaluation(module):
+        with Evaluation(module):
             means = {name: torch.from_numpy(z.mean(axis=0)) for name, z in self._activations(module).items()}
             loss = self._losses(module)
             for name, layer in self._layers.items():
@@ -311,7 +345,7 @@ class GraphRegularization(Callback):
     def _activations(self, module: nn.Module) -> dict[str, NDArray[np.float32]]:
         """Activations of the sample, by layer."""
         found = {name: [] for name in self._layers}
-        with _Evaluation(module):
+        with Evaluation(module):
             for tensors in self._sample:
                 module(tensors, compute_loss=False)
                 for name, layer in self._layers.items():
@@ -323,62 +357,6 @@ class GraphRegularization(Callback):
             layer.handle.remove()
         self._layers, self._sample = {}, []
         pl_module.penalties = [penalty for penalty in pl_module.penalties if penalty != self._penalty]
-
-
-def find_layers(module: nn.Module, layer: str) -> dict[str, nn.Module]:
-    """The submodules that a layer's name stands for: one, or one for each network.
-
-    Parameters
-    ----------
-    module
-        A module of this package, or any other.
-    layer
-        Name of the layer, or of a submodule.
-    """
-    if hasattr(module, "find_layers"):
-        return module.find_layers(layer)
-    submodules = {name: part for name, part in module.named_modules() if name}
-    if layer not in submodules:
-        raise ValueError(unknown_name("layer", layer, "the module", list(submodules)))
-    return {layer: submodules[layer]}
-
-
-class _WatchedLayer:
-    """A layer whose activations are recorded as they pass, before noise is added."""
-
-    def __init__(self, layer: nn.Module, noise: float, of_input: bool) -> None:
-        self.noise, self.of_input = noise, of_input
-        self.z: torch.Tensor | None = None
-        self.replacement: torch.Tensor | None = None
-        self.penalty: GraphPenalty | None = None
-        self.components: NDArray | None = None
-        self.n_same, self.frozen = 0, False
-        self.handle = (layer.register_forward_pre_hook if of_input else layer.register_forward_hook)(self._record)
-
-    def _record(self, layer: nn.Module, inputs: tuple, output: torch.Tensor | None = None) -> Any:
-        self.z = inputs[0] if self.of_input else output
-        if self.replacement is not None:
-            handed_on = self.replacement.expand_as(self.z)
-        elif layer.training and self.noise > 0:
-            handed_on = self.z + self.noise * torch.randn_like(self.z)
-        else:
-            return None
-        return (handed_on, *inputs[1:]) if self.of_input else handed_on
-
-
-class _Evaluation:
-    """A module in evaluation mode, and the random numbers afterwards as if nothing had been drawn."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-
-    def __enter__(self) -> None:
-        self.was_training, self.rng_state = self.module.training, torch.random.get_rng_state()
-        self.module.eval()
-
-    def __exit__(self, *_: object) -> None:
-        self.module.train(self.was_training)
-        torch.random.set_rng_state(self.rng_state)
 
 
 def _share_changed(before: sparse.csr_array, after: sparse.csr_array) -> float:

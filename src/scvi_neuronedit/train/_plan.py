@@ -32,7 +32,8 @@ class EpochTrainingPlan(TrainingPlan):
     ``extra_metrics`` of the loss, and the same for ``validation``.
 
     A callback may add to ``penalties``: functions of the loss's output that return what is added to the loss of a training
-    step. Penalties are trained on, but not part of the losses in the history.
+    step. Penalties are trained on, but not part of the losses in the history; of validation cells they are its column
+    ``penalty_validation``.
 
     Parameters
     ----------
@@ -91,9 +92,12 @@ class EpochTrainingPlan(TrainingPlan):
     def _step(self, batch: dict[str, torch.Tensor], mode: Literal["train", "validation"]) -> torch.Tensor:
         _, _, output = self.forward(batch, loss_kwargs=self.loss_kwargs)
         self._add(output, self._totals[mode])
-        if mode == "train" and self.penalties:
-            return output.loss + sum(penalty(output) for penalty in self.penalties)
-        return output.loss
+        if not self.penalties:
+            return output.loss
+        penalty = sum(penalty(output) for penalty in self.penalties)
+        if mode == "validation":
+            self._totals[mode]["penalty"] += penalty.detach() * output.n_obs_minibatch
+        return output.loss + penalty
 
     @staticmethod
     def _add(output: LossOutput, totals: dict[str, torch.Tensor]) -> None:
@@ -120,6 +124,8 @@ class EpochTrainingPlan(TrainingPlan):
             f"kl_global_{mode}": kl_global,
         }
         metrics |= {f"{key[1]}_{mode}": total / n_cells for key, total in totals.items() if key[0] == "extra"}
+        if "penalty" in totals:
+            metrics[f"penalty_{mode}"] = totals["penalty"] / n_cells
         self.log(loss_name, totals["loss"] / n_cells, prog_bar=True, sync_dist=self.use_sync_dist)
         self.log_dict(metrics, sync_dist=self.use_sync_dist)
 

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from scvi_neuronedit.nn import SCALINGS, WeightChain
+from scvi_neuronedit.train._graph import GraphRegularization
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +28,9 @@ class DASHPruning(Callback):
 
     Works on any model of this package. A module says itself what is pruned if it has ``weight_chains()``; of others
     each linear layer is pruned on its own, by size.
+
+    Beside :class:`~scvi_neuronedit.train.GraphRegularization` the penalty of the validation cells counts as part of their
+    loss, epochs without penalty cannot be the best, and the graph that is kept is that of the best epoch.
 
     Parameters
     ----------
@@ -177,15 +181,14 @@ class DASHPruning(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the sparsity, remember the best model, stop if it has not become better for long."""
-        loss, epoch, sparsity = (
-            float(trainer.callback_metrics["validation_loss"]),
-            trainer.current_epoch + 1,
-            self.sparsity,
-        )
+        metrics = trainer.callback_metrics
+        loss = float(metrics["validation_loss"]) + float(metrics.get("penalty_validation", 0))
+        epoch, sparsity = trainer.current_epoch + 1, self.sparsity
         pl_module.log("sparsity", sparsity, on_step=False, on_epoch=True)
         if loss < self.best_loss:
             self.best_epoch, self.best_loss, self.best_sparsity = epoch, loss, sparsity
             self._best_state = {name: value.detach().clone() for name, value in pl_module.module.state_dict().items()}
+            self._best_graphs = [(graph, dict(graph.adjacency_)) for graph in _graphs(trainer)]
         if self._is_eligible and self.patience is not None and self.best_epoch is not None:
             trainer.should_stop = trainer.should_stop or epoch - self.best_epoch >= self.patience
 
@@ -193,6 +196,8 @@ class DASHPruning(Callback):
         """Go back to the best model."""
         if self._best_state is not None:
             pl_module.module.load_state_dict(self._best_state)
+            for graph, adjacency in self._best_graphs:
+                graph.adjacency_ = adjacency
             self._best_state = None
 
     # ----------------------------------------------------------------------------------------------------------------
@@ -220,7 +225,9 @@ class DASHPruning(Callback):
         return self.lambdas
 
     def _can_be_best(self, trainer: Trainer, share: float) -> bool:
-        """Whether the model of this epoch counts: since the first cut, or since the target is reached."""
+        """Whether the model of this epoch counts: since the first cut, or the target is reached, and with all penalties."""
+        if any(trainer.global_step < graph.warmup_ for graph in _graphs(trainer)):
+            return False
         if self.target_sparsity is None:
             return share > 0 or trainer.current_epoch + 1 >= self.start
         return self.sparsity >= self.target_sparsity - 1e-3  # cuts are rounded to whole weights
@@ -231,3 +238,7 @@ class DASHPruning(Callback):
                 group["lr"] = rate
         for config, state in zip(trainer.lr_scheduler_configs, self._schedulers, strict=True):
             config.scheduler.load_state_dict(copy.deepcopy(state))
+
+
+def _graphs(trainer: Trainer) -> list[GraphRegularization]:
+    return [callback for callback in trainer.callbacks if isinstance(callback, GraphRegularization)]
