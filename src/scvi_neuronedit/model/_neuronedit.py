@@ -206,6 +206,7 @@ class NeuronEdit(
             **self._with_graph_callback(kwargs),
         )
         self._keep_neuron_graph()
+        self._keep_level_distributions()
 
     def get_activations(
         self,
