@@ -57,7 +57,7 @@ class EditingMixin:
         method
             ``"auto"`` tries maps, layers and strengths on groups of cells left out of learning, and takes what predicts
             these best, which may be no edit at all; the table it decided from is ``edit.selection_``. Or a map:
-            ``"group"``, ``"pairs"``, ``"neighbor"`` (Amodio et al., MLSP 2020), ``"percentile"`` (Amodio et al., 2018),
+            ``"group"``, ``"group_gaussian"``, ``"pairs"``, ``"neighbor"`` (Amodio et al., MLSP 2020), ``"percentile"`` (Amodio et al., 2018),
             ``"mean"`` (latent arithmetic), ``"gaussian"`` (affine optimal transport), or an activation map. Or a list of
             maps, one for each of ``layers``.
         layers
@@ -118,7 +118,13 @@ class EditingMixin:
                 self._states(adata, rows, layer, before, batch_size=batch_size)
                 for rows, before in ((populations.source, edit), (populations.target, None))
             )
-            step = Edit.learn(source, target, method=method, layer=layer, groups=groups, **weights, **params)
+            unpaired = None
+            if populations.unpaired is not None:
+                rows, labels = populations.unpaired
+                unpaired = self._states(adata, rows, layer, edit, batch_size=batch_size), labels
+            step = Edit.learn(
+                source, target, method=method, layer=layer, groups=groups, unpaired=unpaired, **weights, **params
+            )
             edit = replace(edit, steps=edit.steps + step.steps)
         return edit
 
