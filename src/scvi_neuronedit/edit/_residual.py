@@ -93,7 +93,7 @@ class LevelDistributions:
     centers
         Mean decoded value of each bin, increasing, of shape ``[n_bins, n_features]``.
     quantiles
-        Quantiles of the values in each bin, of shape ``[n_bins, n_quantiles, n_features]``.
+        Quantiles of the values in each bin, of shape ``[n_bins, n_features, n_quantiles]``.
     """
 
     centers: NDArray[np.float32]
@@ -119,7 +119,7 @@ class LevelDistributions:
         ranks = ((np.arange(n_quantiles) + 0.5) / n_quantiles * n_cells).astype(np.intp)
         return cls(
             np.stack([decoded[rows].mean(axis=0) for rows in bins]),
-            np.stack([np.sort(values[rows], axis=0)[ranks] for rows in bins]),
+            np.stack([np.sort(values[rows], axis=0)[ranks].T for rows in bins]),
         )
 
     def carry(self, values: NDArray, before: NDArray, after: NDArray, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -143,17 +143,22 @@ class LevelDistributions:
         -------
         Values of shape ``[n_cells, n_features]``; those whose decoded value does not change stay what they are.
         """
-        draw = rng.random(values.shape)
-        bin_before, bin_after = (np.floor(self._position(m) + draw).astype(np.intp) for m in (before, after))
-        cell, feature = np.nonzero(bin_before != bin_after)
-        x, bin_before, bin_after = values[cell, feature], bin_before[cell, feature], bin_after[cell, feature]
-        own = self.quantiles[bin_before, :, feature]
+        position = rng.random(values.shape)
+        bins = [np.floor(self._position(decoded) + position).astype(np.intp) for decoded in (before, after)]
+        # nearly all values of sparse data are zeros that stay zero: only the others need the full distributions
+        n_zeros = (self.quantiles <= 0).sum(axis=2)
+        zeros_before, zeros_after = (np.take_along_axis(n_zeros, which, axis=0) for which in bins)
+        position = rng.random(values.shape)
+        stays_zero = (values <= 0) & (position * zeros_before < zeros_after)
+        cell, feature = np.nonzero((bins[0] != bins[1]) & ~stays_zero)
+        x, position, bin_before, bin_after = (a[cell, feature] for a in (values, position, *bins))
+        own = self.quantiles[bin_before, feature]
         n_below, n_up_to = (own < x[:, None]).sum(axis=1), (own <= x[:, None]).sum(axis=1)
-        rank = n_below + (rng.random(len(x)) * (n_up_to - n_below)).astype(np.intp)
+        rank = n_below + (position * (n_up_to - n_below)).astype(np.intp)
         rank = np.minimum(rank, own.shape[1] - 1)
-        moved = self.quantiles[bin_after, rank, feature]
+        moved = self.quantiles[bin_after, feature, rank]
         # a value between two quantiles keeps its distance from the upper one, unless that becomes zero
-        distance = x - self.quantiles[bin_before, rank, feature]
+        distance = x - self.quantiles[bin_before, feature, rank]
         carried = values.astype(np.float32)
         carried[cell, feature] = np.where(moved > 0, np.maximum(moved + distance, 0), 0)
         beyond = np.maximum(after, self.centers[-1]) - np.maximum(before, self.centers[-1])
@@ -161,7 +166,10 @@ class LevelDistributions:
 
     def _position(self, decoded: NDArray) -> NDArray:
         """Where among the bins decoded values lie: at whole numbers on their centers, none outside of them."""
-        lower = (decoded[:, None] >= self.centers[1:-1]).sum(axis=1)
+        lower = np.zeros(decoded.shape, dtype=np.int16)
+        for center in self.centers[1:-1]:
+            lower += decoded >= center
+        lower = lower.astype(np.intp)
         low, high = (np.take_along_axis(self.centers, lower + i, axis=0) for i in (0, 1))
         share = np.divide(decoded - low, high - low, out=np.zeros_like(decoded), where=high > low)
         return lower + np.clip(share, 0, 1)

@@ -286,7 +286,7 @@ class ForwardMixin:
             if head.is_count:
                 edited[:, i] = carry_counts(x[:, i], before[:, i], after[:, i], rng, head.inverse_dispersion())
             elif nonnegative:
-                levels = LevelDistributions(self.level_centers_[:, i], self.level_quantiles_[..., i])
+                levels = LevelDistributions(self.level_centers_[:, i], self.level_quantiles_[:, i])
                 edited[:, i] = levels.carry(x[:, i], before[:, i], after[:, i], rng)
             else:
                 edited[:, i] = x[:, i] + (after[:, i] - before[:, i])
