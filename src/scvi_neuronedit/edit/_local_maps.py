@@ -213,7 +213,11 @@ class GroupGaussianMap(GroupMap):
         super().fit(source, target, source_weights, target_weights, groups)
         source, target = self._coordinates(source), self._coordinates(target)
         sides = [_group_means(*side, self.min_cells) for side in ((source, groups[0]), (target, groups[1]))]
-        both = [np.isin(group, np.intersect1d(sides[0][2], sides[1][2])) for _, _, group in sides]
+        shared = np.intersect1d(sides[0][2], sides[1][2])
+        if not len(shared):  # no group is large enough: all cells are one
+            sides = [_group_means(cells, np.zeros(len(cells)), 0) for cells in (source, target)]
+            shared = [0]
+        both = [np.isin(group, shared) for _, _, group in sides]
         within = [(cells - means)[rows].astype(np.float64) for (cells, means, _), rows in zip(sides, both, strict=True)]
         covariances = [np.atleast_2d(x.T @ x) / len(x) for x in within]
         self.matrix_ = gaussian_transport(*covariances, self.regularization)

@@ -115,7 +115,9 @@ class LevelDistributions:
         order = np.argsort(decoded, axis=0)
         values, decoded = (np.take_along_axis(x, order, axis=0) for x in (values, decoded))
         n_cells = min(len(values), max(_MIN_BIN_CELLS, 2 * len(values) // n_bins))
-        bins = [slice(first, first + n_cells) for first in np.linspace(0, len(values) - n_cells, n_bins).astype(np.intp)]
+        bins = [
+            slice(first, first + n_cells) for first in np.linspace(0, len(values) - n_cells, n_bins).astype(np.intp)
+        ]
         ranks = ((np.arange(n_quantiles) + 0.5) / n_quantiles * n_cells).astype(np.intp)
         return cls(
             np.stack([decoded[rows].mean(axis=0) for rows in bins]),

@@ -165,9 +165,10 @@ class EditingMixin:
             The cells to edit, in any form a selection has. If ``None``: the source cells the edit was not learnt on,
             or, if there are none, all source cells.
         keep_residual
-            Whether each cell keeps what the autoencoder does not explain of it. With the normal likelihood the
-            result is ``x + D(edited) - D(unedited)``; with counts each count keeps its quantile, so that the result is
-            counts. Without, the result is the decoded mean.
+            Whether each cell keeps what the autoencoder does not explain of it. Values of a layer that holds none below 0,
+            such as counts, keep their quantile among those decoded alike, so that zeros become positive in some cells
+            only (see :func:`~scvi_neuronedit.edit.carry_counts` and :class:`~scvi_neuronedit.edit.LevelDistributions`).
+            Others become ``x + D(edited) - D(unedited)``. Without, the result is the decoded mean.
         strength
             Share of the edit's displacement to apply: 0 is none, 1 all.
         layer_added
@@ -183,7 +184,7 @@ class EditingMixin:
         overwrite
             Whether an existing layer may be replaced.
         random_state
-            Seed of the bootstrap samples, and of the positions of counts within their quantiles; see :func:`~scvi_neuronedit.edit.carry_counts`.
+            Seed of the bootstrap samples, and of the positions of equal values, such as zeros, among each other.
         batch_size
             Number of cells in a minibatch. ``scvi.settings.batch_size`` if ``None``.
         silent
