@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -124,7 +125,7 @@ class LevelDistributions:
             np.stack([np.sort(values[rows], axis=0)[ranks].T for rows in bins]),
         )
 
-    def carry(self, values: NDArray, before: NDArray, after: NDArray, rng: np.random.Generator) -> NDArray[np.float32]:
+    def carry(self, values: NDArray, before: NDArray, after: NDArray) -> NDArray[np.float32]:
         r"""Move values, none of them negative, from one decoded value to another, each keeping its own quantile.
 
         :math:`x' = F_j^{-1}(F_j(x \mid m) \mid m')`, the transform of changes-in-changes (Athey & Imbens, 2006) given the
@@ -138,22 +139,19 @@ class LevelDistributions:
             Values of shape ``[n_cells, n_features]``.
         before, after
             What they are decoded to before and after an edit, of the same shape.
-        rng
-            Source of the points within equal values, and of the bins within mixtures.
 
         Returns
         -------
-        Values of shape ``[n_cells, n_features]``; those whose decoded value does not change stay what they are.
+        Values of shape ``[n_cells, n_features]``. What is drawn depends on nothing but the cell itself, so neither do they. Those whose decoded value does not change stay what they are.
         """
-        position = rng.random(values.shape)
-        bins = [np.floor(self._position(decoded) + position).astype(np.intp) for decoded in (before, after)]
+        draws = _draws(values)
+        bins = [np.floor(self._position(decoded) + draws[0]).astype(np.intp) for decoded in (before, after)]
         # nearly all values of sparse data are zeros that stay zero: only the others need the full distributions
         n_zeros = (self.quantiles <= 0).sum(axis=2)
         zeros_before, zeros_after = (np.take_along_axis(n_zeros, which, axis=0) for which in bins)
-        position = rng.random(values.shape)
-        stays_zero = (values <= 0) & (position * zeros_before < zeros_after)
+        stays_zero = (values <= 0) & (draws[1] * zeros_before < zeros_after)
         cell, feature = np.nonzero((bins[0] != bins[1]) & ~stays_zero)
-        x, position, bin_before, bin_after = (a[cell, feature] for a in (values, position, *bins))
+        x, position, bin_before, bin_after = (a[cell, feature] for a in (values, draws[1], *bins))
         own = self.quantiles[bin_before, feature]
         n_below, n_up_to = (own < x[:, None]).sum(axis=1), (own <= x[:, None]).sum(axis=1)
         rank = n_below + (position * (n_up_to - n_below)).astype(np.intp)
@@ -175,3 +173,9 @@ class LevelDistributions:
         low, high = (np.take_along_axis(self.centers, lower + i, axis=0) for i in (0, 1))
         share = np.divide(decoded - low, high - low, out=np.zeros_like(decoded), where=high > low)
         return lower + np.clip(share, 0, 1)
+
+
+def _draws(cells: NDArray) -> NDArray[np.float64]:
+    """Two random numbers for every value, of shape ``[2, n_cells, n_features]``, seeded by the cell's own values."""
+    seeds = [zlib.crc32(np.ascontiguousarray(cell, dtype=np.float32)) for cell in cells]
+    return np.stack([np.random.default_rng(seed).random((2, cells.shape[1])) for seed in seeds], axis=1)

@@ -184,7 +184,7 @@ class EditingMixin:
         overwrite
             Whether an existing layer may be replaced.
         random_state
-            Seed of the bootstrap samples, and of the positions of equal values, such as zeros, among each other.
+            Seed of the bootstrap samples, and of the positions of counts within their quantiles; see :func:`~scvi_neuronedit.edit.carry_counts`.
         batch_size
             Number of cells in a minibatch. ``scvi.settings.batch_size`` if ``None``.
         silent

@@ -287,7 +287,7 @@ class ForwardMixin:
                 edited[:, i] = carry_counts(x[:, i], before[:, i], after[:, i], rng, head.inverse_dispersion())
             elif nonnegative:
                 levels = LevelDistributions(self.level_centers_[:, i], self.level_quantiles_[:, i])
-                edited[:, i] = levels.carry(x[:, i], before[:, i], after[:, i], rng)
+                edited[:, i] = levels.carry(x[:, i], before[:, i], after[:, i])
             else:
                 edited[:, i] = x[:, i] + (after[:, i] - before[:, i])
         return edited
