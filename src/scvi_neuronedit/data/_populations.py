@@ -88,6 +88,8 @@ class Populations:
         if self.source_groups is None:
             return kept
         alone = source & ~np.isin(self.source_groups, kept.source_groups)
+        if not alone.any():
+            return kept
         unpaired = self.source[alone], self.source_groups[alone]
         if self.unpaired is not None:
             unpaired = tuple(np.concatenate(both) for both in zip(self.unpaired, unpaired, strict=True))

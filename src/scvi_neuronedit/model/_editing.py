@@ -19,7 +19,7 @@ from scvi_neuronedit.data import (
     select_populations,
     unknown_name,
 )
-from scvi_neuronedit.edit import UNSUPPORTED, ActivationMap, Edit, describe
+from scvi_neuronedit.edit import UNSUPPORTED, ActivationMap, Edit, describe, make_map
 from scvi_neuronedit.model._auto import choose_edit, refuse_parameters
 
 if TYPE_CHECKING:
@@ -118,13 +118,11 @@ class EditingMixin:
                 self._states(adata, rows, layer, before, batch_size=batch_size)
                 for rows, before in ((populations.source, edit), (populations.target, None))
             )
-            unpaired = None
-            if populations.unpaired is not None:
+            new, unpaired = make_map(method, **params), None
+            if new.uses_unpaired and populations.unpaired is not None:
                 rows, labels = populations.unpaired
                 unpaired = self._states(adata, rows, layer, edit, batch_size=batch_size), labels
-            step = Edit.learn(
-                source, target, method=method, layer=layer, groups=groups, unpaired=unpaired, **weights, **params
-            )
+            step = Edit.learn(source, target, method=new, layer=layer, groups=groups, unpaired=unpaired, **weights)
             edit = replace(edit, steps=edit.steps + step.steps)
         return edit
 
