@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from scvi_neuronedit import NeuronEdit
 from scvi_neuronedit.benchmark import (
     CEILING,
     NeuronEditMethod,
@@ -51,12 +52,13 @@ def test_gene_mean_shift_by_hand(adata):
 
 
 def test_neuron_edit_never_sees_the_held_out_cells(adata, monkeypatch):
-    seen = []
-    from scvi_neuronedit import NeuronEdit
+    seen, train = [], NeuronEdit.train
 
-    monkeypatch.setattr(
-        NeuronEdit, "train", lambda self, **_: seen.append(self.adata.obs.copy()) or vars(self).update(is_trained_=True)
-    )
+    def watched(self, **kwargs):
+        seen.append(self.adata.obs.copy())
+        train(self, max_epochs=1, accelerator="cpu", enable_progress_bar=False, **kwargs)
+
+    monkeypatch.setattr(NeuronEdit, "train", watched)
     method = NeuronEditMethod({"a": {}, "b": {"method": "mean"}}, model={"hidden": (8,)}, show_reconstruction=True)
     results = run_leave_one_out(adata, [method], **ARGUMENTS)
     assert set(results["method"]) == {"a", "b", "truth, encoded and decoded", CEILING}

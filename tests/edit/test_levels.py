@@ -86,3 +86,12 @@ def test_few_cells_are_enough(rng, n_cells):
     carried = levels.carry(values, values, values + 1)
     assert carried.shape == values.shape
     assert np.isfinite(carried).all()
+
+
+def test_few_cells_move_as_far_as_what_they_are_decoded_to(rng):
+    decoded = np.linspace(0.5, 3.5, 80)[:, None].astype(np.float32)
+    values = np.maximum(decoded + rng.normal(0, 0.2, decoded.shape), 0).astype(np.float32)
+    levels = LevelDistributions.fit(values, decoded)
+    low = decoded < 1.5
+    carried = levels.carry(values[low][:, None], decoded[low][:, None], decoded[low][:, None] + 2)
+    np.testing.assert_allclose((carried - values[low][:, None]).mean(), 2, atol=0.15)

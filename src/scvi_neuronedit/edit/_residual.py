@@ -12,7 +12,7 @@ from scipy import stats
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_MIN_BIN_CELLS = 100
+_MIN_BIN_CELLS = 20
 
 
 def carry_counts(
@@ -109,7 +109,7 @@ class LevelDistributions:
         values, decoded
             Values, and what they are decoded to, each of shape ``[n_cells, n_features]``.
         n_bins
-            Number of bins. Each holds 2 in ``n_bins`` cells, and at least 100 if there are as many.
+            Number of bins. Each holds 2 in ``n_bins`` cells, and at least 20 if there are as many.
         n_quantiles
             Number of quantiles in each.
         """
@@ -142,7 +142,8 @@ class LevelDistributions:
 
         Returns
         -------
-        Values of shape ``[n_cells, n_features]``. What is drawn depends on nothing but the cell itself, so neither do they. Those whose decoded value does not change stay what they are.
+        Values of shape ``[n_cells, n_features]``; those whose decoded value does not change stay what they are. The draws
+        depend on nothing but the cell itself, so the same cell always becomes the same.
         """
         draws = _draws(values)
         bins = [np.floor(self._position(decoded) + draws[0]).astype(np.intp) for decoded in (before, after)]
