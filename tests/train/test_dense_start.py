@@ -57,9 +57,9 @@ def test_a_cut_off_training_leaves_masks(model):
 
 @pytest.mark.parametrize("share", [-0.1, 1.2])
 def test_share_out_of_range(model, share):
-    with pytest.raises(ValueError, match="dense share"):
+    with pytest.raises(ValueError, match="dense_share=.*between 0 and 1"):
         model.train(max_steps=2, dense_share=share, **FAST)
-    with pytest.raises(ValueError, match="above 0"):
+    with pytest.raises(ValueError, match="share=0; it must be above 0"):
         DenseStart(0)
 
 

@@ -134,11 +134,15 @@ class SAMSVAE(PerturbationModel):
         max_steps, max_epochs, batch_size, train_size, **kwargs
             See :meth:`scvi_neuronedit.CPAVAE.train`.
         dense_share
-            Share of the steps without masks, from 0 to 1. If ``None``: 0.5, or 0 for a model that is trained already.
+            Share of the steps without masks, from 0 to 1. If ``None``: 0.5, or 0 for a model that is trained already. Training that
+            early stopping ends within this share leaves masks that have only been started.
         """
         if dense_share is None:
             dense_share = 0.0 if self.is_trained_ else 0.5
-        if dense_share != 0:
+        if not 0 <= dense_share <= 1:
+            msg = f"dense_share={dense_share}; it must lie between 0 and 1."
+            raise ValueError(msg)
+        if dense_share > 0:
             kwargs["callbacks"] = [*(kwargs.get("callbacks") or []), DenseStart(dense_share)]
         super().train(max_steps, max_epochs, batch_size, train_size, **kwargs)
 

@@ -28,7 +28,7 @@ class DenseStart(Callback):
 
     def __init__(self, share: float = 0.5) -> None:
         if not 0 < share <= 1:
-            msg = f"dense share {share}; it must be above 0 and at most 1."
+            msg = f"share={share}; it must be above 0 and at most 1."
             raise ValueError(msg)
         self.share = share
 
