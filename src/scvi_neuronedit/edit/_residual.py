@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from scipy import stats
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_MIN_BIN_CELLS = 20
+_MIN_BIN_CELLS = 50
 
 
 def carry_counts(
@@ -109,13 +110,13 @@ class LevelDistributions:
         values, decoded
             Values, and what they are decoded to, each of shape ``[n_cells, n_features]``.
         n_bins
-            Number of bins. Each holds 2 in ``n_bins`` cells, and at least 20 if there are as many.
+            Number of bins. Each holds 2 in ``n_bins`` of the cells, but at least 50, or a quarter if that is fewer.
         n_quantiles
             Number of quantiles in each.
         """
         order = np.argsort(decoded, axis=0)
         values, decoded = (np.take_along_axis(x, order, axis=0) for x in (values, decoded))
-        n_cells = min(len(values), max(_MIN_BIN_CELLS, 2 * len(values) // n_bins))
+        n_cells = max(min(_MIN_BIN_CELLS, math.ceil(len(values) / 4)), 2 * len(values) // n_bins)
         bins = [
             slice(first, first + n_cells) for first in np.linspace(0, len(values) - n_cells, n_bins).astype(np.intp)
         ]
