@@ -42,7 +42,6 @@ class Method(StrEnum):
     percentile = "percentile"
     mean = "mean"
     gaussian = "gaussian"
-    group_gaussian = "group_gaussian"
 
 
 InputFile = Annotated[Path, typer.Argument(metavar="IN.h5ad", help="File to read.")]

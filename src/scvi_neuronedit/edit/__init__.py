@@ -14,10 +14,10 @@ from scvi_neuronedit.edit._composition import composition_weights
 from scvi_neuronedit.edit._edit import Edit, Step, describe
 from scvi_neuronedit.edit._extrapolation import extrapolation_std
 from scvi_neuronedit.edit._guard import signal_share
-from scvi_neuronedit.edit._local_maps import CarriedMap, GroupGaussianMap, GroupMap, NeighborMap, PairsMap, find_groups
+from scvi_neuronedit.edit._local_maps import CarriedMap, GroupMap, NeighborMap, PairsMap, find_groups
 from scvi_neuronedit.edit._maps import ActivationMap, GaussianMap, MeanMap, PercentileMap, make_map
 from scvi_neuronedit.edit._percentiles import LookUp, percentile_table
-from scvi_neuronedit.edit._residual import LevelDistributions, carry_counts
+from scvi_neuronedit.edit._residual import carry_counts
 from scvi_neuronedit.edit._scores import energy_distance, feature_emd, feature_emd_interval, pearson_delta
 from scvi_neuronedit.edit._support import UNSUPPORTED, neighbor_support
 
@@ -27,9 +27,7 @@ __all__ = [
     "CarriedMap",
     "Edit",
     "GaussianMap",
-    "GroupGaussianMap",
     "GroupMap",
-    "LevelDistributions",
     "LookUp",
     "MeanMap",
     "NO_EDIT",

@@ -41,8 +41,6 @@ CANDIDATES = (
     Candidate("percentile", _BOTH),
     Candidate("neighbor", _BOTH),
     Candidate("group", _BOTH),
-    Candidate("group_gaussian", _CODE),
-    Candidate("group_gaussian, group", _BOTH),
 )
 PREFERRED = "group"
 STRENGTHS = (0.5, 0.75)
@@ -106,7 +104,7 @@ def choose_edit(
     cells, groups = sample
 
     def predict(candidate: Candidate, in_source: NDArray, in_target: NDArray) -> NDArray:
-        edit = learn(candidate, cells.leave_out(in_source, in_target)).scale(candidate.strength)
+        edit = learn(candidate, cells.subset(~in_source, ~in_target)).scale(candidate.strength)
         return model._comparable(adata, cells.source[in_source], edit, batch_size=batch_size)
 
     control, truth = (model._comparable(adata, rows, batch_size=batch_size) for rows in (cells.source, cells.target))
@@ -147,14 +145,13 @@ def sample_populations(
 
 
 def _learn(model: NeuronEdit, adata: AnnData, cells: Populations, candidate: Candidate, batch_size: int | None) -> Edit:
-    methods = candidate.method.split(", ")
-    methods = methods * len(candidate.layers) if len(methods) == 1 else methods
+    methods = [candidate.method] * len(candidate.layers)
     return model._learn(adata, cells, methods, candidate.layers, batch_size=batch_size)
 
 
 def _candidates(layers: Sequence[str], *, counts: bool) -> list[Candidate]:
     if layers:
-        methods = dict.fromkeys(candidate.method for candidate in CANDIDATES if len(candidate.layers) == 1)
+        methods = dict.fromkeys(candidate.method for candidate in CANDIDATES if candidate != NO_EDIT)
         return [NO_EDIT, *(Candidate(method, tuple(layers)) for method in methods)]
     # the expression itself can only be edited where it is not counts
     return [candidate for candidate in CANDIDATES if not (counts and candidate.layers == _BOTH)]

@@ -23,7 +23,7 @@ from scvi_neuronedit.data import (
     select_cells,
     unknown_name,
 )
-from scvi_neuronedit.edit import Edit, LevelDistributions, carry_counts
+from scvi_neuronedit.edit import Edit, carry_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from scvi_neuronedit.data import JoinedReader, Selection
     from scvi_neuronedit.edit import Step
-
-_N_LEVEL_CELLS = 5_000
 
 
 class ForwardMixin:
@@ -282,26 +280,12 @@ class ForwardMixin:
     ) -> NDArray[np.float32]:
         """What each cell becomes, if it keeps what the autoencoder does not explain of it."""
         edited = np.empty_like(x)
-        for head, i, nonnegative in zip(self.module.heads, self.module.columns, self.nonnegative_, strict=True):
+        for head, i in zip(self.module.heads, self.module.columns, strict=True):
             if head.is_count:
                 edited[:, i] = carry_counts(x[:, i], before[:, i], after[:, i], rng, head.inverse_dispersion())
-            elif nonnegative:
-                levels = LevelDistributions(self.level_centers_[:, i], self.level_quantiles_[:, i])
-                edited[:, i] = levels.carry(x[:, i], before[:, i], after[:, i])
             else:
                 edited[:, i] = x[:, i] + (after[:, i] - before[:, i])
         return edited
-
-    def _keep_level_distributions(self) -> None:
-        """Keep how values that are not negative spread around what they are decoded to, in at most 5,000 cells."""
-        n_obs = self.adata.n_obs
-        rows = np.sort(np.random.default_rng(0).choice(n_obs, min(n_obs, _N_LEVEL_CELLS), replace=False))
-        values, decoded = [], []
-        for _, _, x, size_factor in self._minibatches(self._table(self.adata), rows, None, silent=True):
-            values.append(x.numpy())
-            decoded.append(self.module.edit(x, size_factor, {})[0].mean(dim=0).cpu().numpy())
-        levels = LevelDistributions.fit(np.concatenate(values), np.concatenate(decoded))
-        self.level_centers_, self.level_quantiles_ = levels.centers, levels.quantiles
 
     def _clip(self, edited: NDArray[np.float32]) -> NDArray[np.float32]:
         """No negative values where the registered layer has none."""

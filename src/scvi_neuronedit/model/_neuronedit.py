@@ -205,7 +205,6 @@ class NeuronEdit(
             datasplitter_kwargs=loader,
             **kwargs,
         )
-        self._keep_level_distributions()
 
     def get_activations(
         self,
