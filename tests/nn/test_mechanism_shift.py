@@ -98,6 +98,16 @@ def test_while_dense_all_masks_are_1_and_the_network_is_left_out(correlated):
     assert shift.mask_logits.grad is None
 
 
+def test_the_dense_phase_starts_from_what_the_effects_are_under_full_masks():
+    shift = sparse(correlated=True)
+    with torch.no_grad():
+        before = shift._effect_given(torch.ones(3, 4))
+        shift.start_dense()
+        torch.testing.assert_close(shift._effect_given(torch.ones(3, 4)), before)
+        shift.dense = False  # the network is zero again, so turning the effects turns all of them
+        torch.testing.assert_close(shift._effect_given(torch.zeros(3, 4)), before)
+
+
 def test_masks_start_where_the_rotated_effects_are_largest():
     effects = torch.zeros(60, 4)
     effects[torch.arange(60), torch.randint(4, (60,))] = torch.rand(60) + 1

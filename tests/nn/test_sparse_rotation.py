@@ -30,3 +30,4 @@ def test_is_orthogonal_of_the_type_given_and_leaves_lengths():
 
 def test_nothing_to_rotate():
     torch.testing.assert_close(sparse_rotation(torch.zeros(4, 3)), torch.eye(3))
+    torch.testing.assert_close(sparse_rotation(torch.full((4, 3), torch.nan)), torch.eye(3))

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import scvi
 import torch
+from lightning.pytorch.callbacks import Callback
 
-from scvi_neuronedit import NeuronEdit, RegulatoryODE
-from scvi_neuronedit.datasets import example_network, simulate_trajectories
+from scvi_neuronedit import SAMSVAE, NeuronEdit, RegulatoryODE
+from scvi_neuronedit.datasets import example_network, simulate_mechanism_shifts, simulate_trajectories
 from scvi_neuronedit.nn import WeightChain
 from scvi_neuronedit.train import DASHPruning, cross_validate_lambdas
 
@@ -231,3 +232,23 @@ def test_a_pruned_layer_on_a_graph(adata, graph, tmp_path):
     loaded = NeuronEdit.load(tmp_path / "model", adata, accelerator="cpu")
     assert loaded.fingerprint == model.fingerprint
     assert repr(loaded.get_neuron_graph()) == repr(found)
+
+
+def test_the_cosine_goes_on_and_the_best_epoch_has_masks():
+    adata = simulate_mechanism_shifts(6, 4, 20, (40, 0, 0), likelihood="nb")
+    SAMSVAE.setup_anndata(adata, perturbation_key="perturbation", control="ctrl")
+    scvi.settings.seed = 0
+    model = SAMSVAE(adata, n_latent=4, n_hidden=16, n_particles=1)
+    pruning = DASHPruning(0, start=2, first=0.3, every=2, amount=0.1, patience=None)
+    rates = []
+
+    class Watch(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    validate = {"train_size": 0.8, "check_val_every_n_epoch": 1}
+    model.train(max_epochs=10, batch_size=64, callbacks=[pruning, Watch()], **validate, **QUIET)
+    assert np.argmax(rates) <= 1
+    assert (np.diff(rates[1:]) < 0).all()
+    assert pruning.best_epoch > 5
+    assert not model.module.shift.dense

@@ -175,6 +175,18 @@ class SparseShift(nn.Module):
         return torch.ones_like(self.mask_logits) if self.dense else torch.sigmoid(self.mask_logits)
 
     @torch.no_grad()
+    def start_dense(self) -> None:
+        """Begin the dense phase: set all masks to 1, and add what the network says of them to the free parameters."""
+        self.dense = True
+        if self.correlated:
+            ones = torch.ones_like(self.mask_logits)
+            mean, raw_scale = self.effect(ones, torch.eye(len(ones)).to(ones)).chunk(2, dim=-1)
+            self.effect_mean += mean
+            self.effect_raw_scale += raw_scale
+            nn.init.zeros_(self.effect.output.weight)
+            nn.init.zeros_(self.effect.output.bias)
+
+    @torch.no_grad()
     def start_masks(self, *, rotate: bool = True) -> torch.Tensor:
         r"""End the dense phase: rotate the effects to where they are sparsest, and start the masks there.
 

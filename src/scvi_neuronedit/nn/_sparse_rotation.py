@@ -32,7 +32,7 @@ def sparse_rotation(shifts: torch.Tensor, n_starts: int = 5) -> torch.Tensor:
     values = shifts.detach().to("cpu", torch.float64)
     n_latent = values.shape[1]
     size = values.square().mean().sqrt()
-    if size == 0:
+    if size == 0 or not torch.isfinite(size):  # nothing to turn, or training has diverged
         return torch.eye(n_latent, dtype=shifts.dtype, device=shifts.device)
     values = values / size
     best, lowest = None, torch.inf

@@ -34,7 +34,7 @@ class DenseStart(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set all masks to 1."""
-        pl_module.module.shift.dense = True
+        pl_module.module.shift.start_dense()
         self._last = self.share * trainer.estimated_stepping_batches
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lightning.pytorch.callbacks import Callback
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from scvi_neuronedit.nn import SCALINGS, WeightChain
 from scvi_neuronedit.train._graph import GraphRegularization
@@ -21,8 +22,8 @@ class DASHPruning(Callback):
     """Removes weights in steps while the model trains, and keeps the model of the best epoch.
 
     At the beginning of an epoch that cuts, all weights are scored (:func:`~scvi_neuronedit.nn.dash_scores`), those of
-    lowest score are removed from every layer, and the learning rate goes back to where it began; weights that stay
-    are not rewound. With ``lambdas=0`` this is gradual magnitude pruning, with ``lambdas=1`` the prior alone decides
+    lowest score are removed from every layer, and the learning rate goes back to where it began (unless it follows a course set
+    for all steps, ``lr_schedule="cosine"``); weights that stay are not rewound. With ``lambdas=0`` this is gradual magnitude pruning, with ``lambdas=1`` the prior alone decides
     (the paper's SparseFlow and BioPrune). Losses of validation data and the ``sparsity`` of each epoch are in the
     model's ``history``. Afterwards the model is as it was after the epoch of lowest validation loss since the first cut.
 
@@ -228,6 +229,8 @@ class DASHPruning(Callback):
         """Whether the model of this epoch counts: since the first cut, or the target is reached, and with all penalties."""
         if any(trainer.global_step < graph.warmup_ for graph in _graphs(trainer)):
             return False
+        if getattr(getattr(trainer.lightning_module.module, "shift", None), "dense", False):
+            return False  # masks have not started
         if self.target_sparsity is None:
             return share > 0 or trainer.current_epoch + 1 >= self.start
         return self.sparsity >= self.target_sparsity - 1e-3  # cuts are rounded to whole weights
@@ -237,6 +240,8 @@ class DASHPruning(Callback):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate
         for config, state in zip(trainer.lr_scheduler_configs, self._schedulers, strict=True):
+            if isinstance(config.scheduler, LambdaLR):  # the plan's course over all steps goes on
+                continue
             config.scheduler.load_state_dict(copy.deepcopy(state))
 
 
