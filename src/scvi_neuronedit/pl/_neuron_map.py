@@ -105,7 +105,7 @@ def edit_on_map(
     graph
         The neurons; ``model.get_neuron_graph(adata)`` if ``None``.
     groupby
-        Column of ``adata.obs``: one map of the shift for each value.
+        Column of ``adata.obs``: one map of the shift for each value that query cells have.
     n_columns
         Number of maps in a row.
     show
@@ -128,11 +128,13 @@ def edit_on_map(
         if query is not None and not hasattr(query, "items"):
             msg = f"query={query!r} with groupby={groupby!r}; it must be a mapping of obs columns, to which the group is added."
             raise TypeError(msg)
+        groups = adata.obs[groupby].astype(str)
+        if query:
+            groups = groups[select_cells(adata, query, argument="query")]
         values = {}
-        for group in np.unique(adata.obs[groupby].astype(str)):
+        for group in np.unique(groups):
             cells = {**(query or {}), groupby: group}
-            if select_cells(adata, cells, argument="query").any():
-                values[group] = model.get_neuron_shifts(edit, adata, cells, graph.layer)["shift_sd"].to_numpy()
+            values[group] = model.get_neuron_shifts(edit, adata, cells, graph.layer)["shift_sd"].to_numpy()
     return _small_multiples(graph.adjacency, graph.layout, values, "standard deviations", n_columns, show, save)
 
 
