@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from typing import TYPE_CHECKING
 
@@ -31,6 +30,7 @@ from scvi_neuronedit.data import (
     warn_of_inseparable_perturbations,
     warn_of_rare_perturbations,
 )
+from scvi_neuronedit.model._fingerprint import fingerprint_model
 from scvi_neuronedit.model._perturbation_inspection import PerturbationInspectionMixin
 from scvi_neuronedit.model._perturbation_neurons import PerturbationNeuronsMixin
 from scvi_neuronedit.model._perturbation_prediction import PerturbationPredictionMixin
@@ -252,10 +252,7 @@ class PerturbationModel(
     @property
     def fingerprint(self) -> str:
         """Short hash of the features and weights. Two models with the same one compute the same."""
-        digest = hashlib.sha256("\n".join((*self.var_names_, *self.perturbations)).encode())
-        for name, value in self.module.state_dict().items():
-            digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint_model((*self.var_names_, *self.perturbations), self.module)
 
     @property
     def _code(self) -> DosageCode:
