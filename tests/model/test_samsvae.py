@@ -117,6 +117,7 @@ def test_latent_variables_with_and_without_effect(trained, cls):
     basal = model.get_latent_representation()
     assert basal.shape == (model.adata.n_obs, 4)
     np.testing.assert_allclose(model.get_latent_representation(indices=[7, 3]), basal[[7, 3]], atol=1e-6)
+    assert model.get_latent_representation(indices=[]).shape == (0, 4)
     if cls is ConditionalVAE:
         with pytest.raises(ValueError, match="perturbations do not shift the latent variables"):
             model.get_latent_representation(with_effect=True)

@@ -34,6 +34,7 @@ from scvi_neuronedit.model._fingerprint import fingerprint_model
 from scvi_neuronedit.model._perturbation_inspection import PerturbationInspectionMixin
 from scvi_neuronedit.model._perturbation_neurons import PerturbationNeuronsMixin
 from scvi_neuronedit.model._perturbation_prediction import PerturbationPredictionMixin
+from scvi_neuronedit.model._random import seeded
 from scvi_neuronedit.module import DOSAGE_KEY, PERTURBATION_LIKELIHOODS, PerturbationModule
 from scvi_neuronedit.train import EpochTrainingPlan
 
@@ -313,6 +314,18 @@ class PerturbationModel(
             dosage = torch.from_numpy(dosages[rows[where]].toarray()).to(device)
             batch = None if batches is None else torch.from_numpy(batches[rows[where]]).to(device)
             yield where, values, torch.from_numpy(x).to(device), dosage, batch
+
+    def _encoded_minibatches(
+        self, adata: AnnData, rows: NDArray[np.intp], batch_size: int | None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor]]:
+        """Cells, dosages, batches, mean basal latent variables and shifts, at the posterior mean of all shifts."""
+        with torch.no_grad(), seeded(0):
+            shifts = None if self.module.shift is None else self.module.shift.moments().mean[None]
+        for _, _, x, dosage, batch in self._minibatches(adata, rows, batch_size):
+            with torch.no_grad():
+                shift = self.module.total_shift(dosage, shifts)
+                basal, _ = self.module.encode(x, dosage, shift)
+            yield x, dosage, batch, basal, shift
 
 
 def _code_of(registry: dict[str, Any]) -> DosageCode:
