@@ -313,6 +313,8 @@ def test_requests_that_cannot_be_met(trained, simulation, seen):
         model.get_iwelbo(n=0)
     with pytest.raises(ValueError, match="basal 'posteriour' is not in the choices .*did you mean 'posterior'"):
         model.sample("P1", basal="posteriour")
+    with pytest.raises(ValueError, match="basal 'posteriour' is not in the choices .*did you mean 'posterior'"):
+        model.get_average_treatment_effect(basal="posteriour")
     with pytest.raises(RuntimeError, match="not trained"):
         SAMSVAE(model.adata, **SMALL).get_elbo()
     for argument, value in (("guide", "full"), ("likelihood", "zinb")):
