@@ -61,6 +61,7 @@ def test_activations_are_those_of_the_decoder(grid_model):
     activations = model.get_activations(indices=np.arange(7))
     np.testing.assert_allclose(activations, seen[0].numpy(), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(model.get_activations(indices=[6, 2], batch_size=1), activations[[6, 2]], atol=1e-5)
+    assert model.get_activations(indices=[]).shape == (0, 36)
     decoded = module.decode_activations(torch.from_numpy(activations), "decoder_2").detach()
     torch.testing.assert_close(decoded, output, rtol=1e-4, atol=1e-4)
 

@@ -117,6 +117,7 @@ def test_latent_variables_with_and_without_effect(trained, cls):
     basal = model.get_latent_representation()
     assert basal.shape == (model.adata.n_obs, 4)
     np.testing.assert_allclose(model.get_latent_representation(indices=[7, 3]), basal[[7, 3]], atol=1e-6)
+    assert model.get_latent_representation(indices=[]).shape == (0, 4)
     if cls is ConditionalVAE:
         with pytest.raises(ValueError, match="perturbations do not shift the latent variables"):
             model.get_latent_representation(with_effect=True)
@@ -312,6 +313,8 @@ def test_requests_that_cannot_be_met(trained, simulation, seen):
         model.get_iwelbo(n=0)
     with pytest.raises(ValueError, match="basal 'posteriour' is not in the choices .*did you mean 'posterior'"):
         model.sample("P1", basal="posteriour")
+    with pytest.raises(ValueError, match="basal 'posteriour' is not in the choices .*did you mean 'posterior'"):
+        model.get_average_treatment_effect(basal="posteriour")
     with pytest.raises(RuntimeError, match="not trained"):
         SAMSVAE(model.adata, **SMALL).get_elbo()
     for argument, value in (("guide", "full"), ("likelihood", "zinb")):

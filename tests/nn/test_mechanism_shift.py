@@ -94,8 +94,20 @@ def test_while_dense_all_masks_are_1_and_the_network_is_left_out(correlated):
     kl_effect = kl_divergence(Normal(shift.effect_mean, scale), Normal(0.0, 2.0)).sum()
     torch.testing.assert_close(sample.kl, kl_effect - 3 * 4 * math.log(0.1), rtol=1e-4, atol=0)
     assert (shift.inclusion() == 1).all()
+    moments = shift.moments()
+    torch.testing.assert_close((moments.inclusion, moments.mean), (torch.ones(3, 4), shift.effect_mean))
+    torch.testing.assert_close(moments.sd, scale)
     sample.kl.backward()
     assert shift.mask_logits.grad is None
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_the_dense_phase_is_part_of_the_state(dense):
+    saved, loaded = sparse(), sparse()
+    saved.dense, loaded.dense = dense, not dense
+    loaded.load_state_dict(saved.state_dict())
+    assert loaded.dense is dense
+    torch.testing.assert_close(loaded.inclusion(), saved.inclusion())
 
 
 def test_the_dense_phase_starts_from_what_the_effects_are_under_full_masks():

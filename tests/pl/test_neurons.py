@@ -53,6 +53,10 @@ def test_an_edit_on_the_map(model):
     np.testing.assert_allclose(shown["shift"], model.get_neuron_shifts(edit, query=query)["shift_sd"])
     by_type = colours(edit_on_map(model, edit, query={"condition": "ctrl"}, groupby="cell_type"))
     np.testing.assert_allclose(by_type["type_4"], shown["shift"])
+    two = {"condition": "ctrl", "cell_type": ["type_1", "type_4"]}
+    assert list(colours(edit_on_map(model, edit, query=two, groupby="cell_type"))) == ["type_1", "type_4"]
+    by_condition = colours(edit_on_map(model, edit, query={"cell_type": "type_4"}, groupby="condition"))
+    assert list(by_condition) == ["ctrl"]  # the other has no such cell
     with pytest.raises(TypeError, match="query='ctrl' with groupby='cell_type'"):
         edit_on_map(model, edit, query="ctrl", groupby="cell_type")
 

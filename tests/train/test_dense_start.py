@@ -2,6 +2,7 @@ import pytest
 import scvi
 import torch
 from lightning.pytorch.callbacks import Callback
+from scvi.train import SaveCheckpoint
 
 from scvi_neuronedit import SAMSVAE, datasets
 from scvi_neuronedit.metrics import mask_recovery
@@ -53,6 +54,33 @@ def test_a_cut_off_training_leaves_masks(model):
         model.train(max_epochs=4, callbacks=[Fails()], **FAST)
     assert not model.module.shift.dense
     assert (model.module.shift.mask_logits == -3).any()
+
+
+def test_a_checkpoint_of_lightning_knows_its_phase(model, tmp_path):
+    class Saves(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            trainer.save_checkpoint(tmp_path / f"{trainer.current_epoch}.ckpt")
+
+    fresh = SAMSVAE(model.adata, n_latent=4, n_hidden=16, n_particles=1)
+    model.train(max_epochs=3, batch_size=70, dense_share=0.5, callbacks=[Saves()], **FAST)
+    for epoch, dense in ((0, True), (2, False)):
+        state = torch.load(tmp_path / f"{epoch}.ckpt", weights_only=True)["state_dict"]
+        fresh.module.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
+        assert fresh.module.shift.dense is dense
+
+
+def test_a_model_saved_in_the_dense_phase_is_read_and_trained_on_as_such(model, tmp_path):
+    checkpoint = SaveCheckpoint(tmp_path, "{epoch}", monitor="elbo_validation", save_top_k=-1)
+    model.train(max_epochs=3, batch_size=70, train_size=0.8, dense_share=0.5, callbacks=[checkpoint], **FAST)
+    loaded = SAMSVAE.load(tmp_path / "epoch=0", model.adata, accelerator="cpu")
+    shift = loaded.module.shift
+    assert shift.dense
+    effects = loaded.get_perturbation_effects()
+    assert (effects["inclusion_probability"] == 1).all()
+    torch.testing.assert_close(torch.from_numpy(effects["mean"].to_numpy()), shift.effect_mean.detach().flatten())
+    loaded.train(max_steps=1, **FAST)
+    assert not shift.dense
+    assert (shift.mask_logits < -2.9).any()
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.2])

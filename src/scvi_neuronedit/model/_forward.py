@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from dataclasses import replace
 from functools import partial
@@ -24,6 +23,7 @@ from scvi_neuronedit.data import (
     unknown_name,
 )
 from scvi_neuronedit.edit import Edit, carry_counts
+from scvi_neuronedit.model._fingerprint import fingerprint_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,11 +41,7 @@ class ForwardMixin:
     @property
     def fingerprint(self) -> str:
         """Short hash of the features and weights. Two models with the same one compute the same."""
-        digest = hashlib.sha256("\n".join(self.var_names_).encode())
-        for name, tensor in self.module.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint_model(self.var_names_, self.module)
 
     @property
     def _has_counts(self) -> bool:

@@ -17,6 +17,7 @@ from scvi_neuronedit.model._forward import ForwardMixin
 from scvi_neuronedit.model._neuron_shifts import NeuronShiftsMixin
 from scvi_neuronedit.model._programs import ProgramsMixin, check_program_layer
 from scvi_neuronedit.model._resampling import ResamplingMixin
+from scvi_neuronedit.model._rows import rows_of
 from scvi_neuronedit.model._setup import SetupMixin
 from scvi_neuronedit.model._support import SupportMixin
 from scvi_neuronedit.module import SIZE_FACTOR_KEY, AutoencoderModule, GenePrograms
@@ -237,7 +238,7 @@ class NeuronEdit(
         """
         adata = self._checked_adata(adata)
         self._check_layer(layer)
-        rows = _rows(adata, indices)
+        rows = rows_of(adata, indices)
         return self._activations(adata, rows, layer, batch_size=batch_size, silent=silent)
 
     def get_latent_representation(
@@ -310,7 +311,7 @@ class NeuronEdit(
         if (columns < 0).any():
             unknown = np.asarray(gene_list)[columns < 0][0]
             raise ValueError(unknown_name("gene_list entry", str(unknown), "the model's features", names))
-        rows = _rows(adata, indices)
+        rows = rows_of(adata, indices)
         values = np.empty((len(rows), len(columns)), dtype=np.float32)
         for where, _, x, size_factor in self._minibatches(adata, rows, batch_size, silent=silent):
             expected = self.module.edit(x, size_factor, {})[0].mean(dim=0)
@@ -320,14 +321,6 @@ class NeuronEdit(
         if return_numpy:
             return values
         return pd.DataFrame(values, index=adata.obs_names[rows], columns=names[columns])
-
-
-def _rows(adata: AnnData, indices: Sequence[int] | None) -> NDArray[np.intp]:
-    rows = np.arange(adata.n_obs)
-    if indices is None:
-        return rows
-    indices = np.asarray(indices)
-    return rows[indices if indices.dtype == bool else indices.astype(np.intp)]
 
 
 def _default_max_epochs(n_cells: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from typing import TYPE_CHECKING
 
@@ -31,9 +30,11 @@ from scvi_neuronedit.data import (
     warn_of_inseparable_perturbations,
     warn_of_rare_perturbations,
 )
+from scvi_neuronedit.model._fingerprint import fingerprint_model
 from scvi_neuronedit.model._perturbation_inspection import PerturbationInspectionMixin
 from scvi_neuronedit.model._perturbation_neurons import PerturbationNeuronsMixin
 from scvi_neuronedit.model._perturbation_prediction import PerturbationPredictionMixin
+from scvi_neuronedit.model._random import seeded
 from scvi_neuronedit.module import DOSAGE_KEY, PERTURBATION_LIKELIHOODS, PerturbationModule
 from scvi_neuronedit.train import EpochTrainingPlan
 
@@ -252,10 +253,7 @@ class PerturbationModel(
     @property
     def fingerprint(self) -> str:
         """Short hash of the features and weights. Two models with the same one compute the same."""
-        digest = hashlib.sha256("\n".join((*self.var_names_, *self.perturbations)).encode())
-        for name, value in self.module.state_dict().items():
-            digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint_model((*self.var_names_, *self.perturbations), self.module)
 
     @property
     def _code(self) -> DosageCode:
@@ -316,6 +314,18 @@ class PerturbationModel(
             dosage = torch.from_numpy(dosages[rows[where]].toarray()).to(device)
             batch = None if batches is None else torch.from_numpy(batches[rows[where]]).to(device)
             yield where, values, torch.from_numpy(x).to(device), dosage, batch
+
+    def _encoded_minibatches(
+        self, adata: AnnData, rows: NDArray[np.intp], batch_size: int | None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor]]:
+        """Cells, dosages, batches, mean basal latent variables and shifts, at the posterior mean of all shifts."""
+        with torch.no_grad(), seeded(0):
+            shifts = None if self.module.shift is None else self.module.shift.moments().mean[None]
+        for _, _, x, dosage, batch in self._minibatches(adata, rows, batch_size):
+            with torch.no_grad():
+                shift = self.module.total_shift(dosage, shifts)
+                basal, _ = self.module.encode(x, dosage, shift)
+            yield x, dosage, batch, basal, shift
 
 
 def _code_of(registry: dict[str, Any]) -> DosageCode:

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from scvi_neuronedit.model._random import seeded
+from scvi_neuronedit.model._rows import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,15 +54,11 @@ class PerturbationInspectionMixin:
         if with_effect and self.module.shift is None:
             msg = f"with_effect=True, but in {type(self).__name__} perturbations do not shift the latent variables."
             raise ValueError(msg)
-        rows = _rows(adata, indices)
-        with torch.inference_mode(), seeded(0):
-            shifts = None if self.module.shift is None else self.module.shift.moments().mean[None]
-            parts = [np.empty((0, self.module.n_latent), dtype=np.float32)]
-            for _, _, x, dosage, _ in self._minibatches(adata, rows, batch_size):
-                shift = self.module.total_shift(dosage, shifts)
-                basal, _ = self.module.encode(x, dosage, shift)
-                z = (basal + shift if with_effect else basal).reshape(len(x), -1)
-                parts.append(z.cpu().numpy())
+        rows = rows_of(adata, indices)
+        parts = [np.empty((0, self.module.n_latent), dtype=np.float32)]
+        for x, _, _, basal, shift in self._encoded_minibatches(adata, rows, batch_size):
+            z = (basal + shift if with_effect else basal).reshape(len(x), -1)
+            parts.append(z.cpu().numpy())
         return np.concatenate(parts)
 
     def get_perturbation_effects(self) -> pd.DataFrame:
@@ -118,7 +115,7 @@ class PerturbationInspectionMixin:
         divided by the number of training cells. The mean, or the values of all cells.
         """
         adata = self._checked_adata(adata)
-        rows = _rows(adata, indices)
+        rows = rows_of(adata, indices)
         elbo = np.zeros(len(rows))
         with torch.inference_mode(), seeded(random_state):
             for where, _, x, dosage, batch in self._minibatches(adata, rows, batch_size):
@@ -158,17 +155,13 @@ class PerturbationInspectionMixin:
         In nats: the mean, or the values of all cells.
         """
         adata = self._checked_adata(adata)
-        rows = _rows(adata, indices)
+        rows = rows_of(adata, indices)
         bound = np.zeros(len(rows))
         with torch.inference_mode(), seeded(random_state):
             for where, _, x, dosage, batch in self._minibatches(adata, rows, batch_size):
                 log_weights = [self.module.log_weights(x, dosage, batch, size) for size in _chunks(n)]
                 bound[where] = (torch.cat(log_weights).logsumexp(0) - math.log(n)).cpu().numpy()
         return float(bound.mean()) if return_mean else bound
-
-
-def _rows(adata: AnnData, indices: Sequence[int] | None) -> NDArray[np.intp]:
-    return np.arange(adata.n_obs) if indices is None else np.arange(adata.n_obs)[np.asarray(indices)]
 
 
 def _chunks(n: int) -> Iterator[int]:

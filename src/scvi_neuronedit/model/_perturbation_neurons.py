@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from scvi_neuronedit.model._neuron_graph import NeuronGraphMixin, evenly_spread
-from scvi_neuronedit.model._random import seeded
+from scvi_neuronedit.model._rows import rows_of
 from scvi_neuronedit.nn import mean_jacobian
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ class PerturbationNeuronsMixin(NeuronGraphMixin):
         Array of shape ``[n_cells, n_neurons]``.
         """
         adata, layer = self._checked_adata(adata), self._one_layer(layer)
-        rows = np.arange(adata.n_obs) if indices is None else np.arange(adata.n_obs)[np.asarray(indices)]
-        return self._activations(adata, rows, layer, batch_size=batch_size)
+        return self._activations(adata, rows_of(adata, indices), layer, batch_size=batch_size)
 
     def _use_neuron_graph(
         self,
@@ -84,12 +83,8 @@ class PerturbationNeuronsMixin(NeuronGraphMixin):
         self, adata: AnnData, layer: str, batch_size: int | None, rows: NDArray[np.intp] | None = None
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         rows = np.arange(adata.n_obs) if rows is None else rows
-        with torch.no_grad(), seeded(0):
-            shifts = None if self.module.shift is None else self.module.shift.moments().mean[None]
-        for _, _, x, dosage, batch in self._minibatches(adata, rows, batch_size):
+        for x, dosage, batch, basal, shift in self._encoded_minibatches(adata, rows, batch_size):
             with torch.no_grad():
-                shift = self.module.total_shift(dosage, shifts)
-                basal, _ = self.module.encode(x, dosage, shift)
                 z = self.module.decode(basal + shift, dosage, batch, until=layer)
             yield self.module.network_input(x).cpu().numpy(), z.reshape(len(x), -1).cpu().numpy()
 

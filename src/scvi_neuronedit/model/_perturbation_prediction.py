@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from scvi_neuronedit.data import Perturbation, Selection
 
 _N_SHIFT_DRAWS = 20
+_BASAL = ("prior", "posterior")
 
 
 class PerturbationPredictionMixin:
@@ -163,9 +164,8 @@ class PerturbationPredictionMixin:
         A row for each perturbation, a column for each of the model's features.
         """
         adata = self._checked_adata(adata)
-        for argument, value, known in (("method", method, EFFECT_METHODS), ("basal", basal, ("prior", "posterior"))):
-            if value not in known:
-                raise ValueError(unknown_name(argument, value, "the choices", known))
+        if method not in EFFECT_METHODS:
+            raise ValueError(unknown_name("method", method, "the choices", EFFECT_METHODS))
         if method == "perturbseq" and self.module.likelihood != "nb":
             msg = "method='perturbseq' is for counts, but the model has likelihood='normal'; pass method='mean'."
             raise ValueError(msg)
@@ -221,8 +221,6 @@ class PerturbationPredictionMixin:
         in ``obsm["basal"]``, the label in the registered obs column.
         """
         adata = self._checked_adata(adata)
-        if basal not in ("prior", "posterior"):
-            raise ValueError(unknown_name("basal", basal, "the choices", ("prior", "posterior")))
         dosage = self._code.dosage(perturbation)
         with torch.inference_mode(), seeded(random_state):
             z, shifts, library, batch = self._draw_control_cells(adata, basal, n_cells, random_state)
@@ -295,6 +293,8 @@ class PerturbationPredictionMixin:
 
         All but the shifts have the leading dimensions ``[n_draws of the shifts, n_cells for each]``.
         """
+        if basal not in _BASAL:
+            raise ValueError(unknown_name("basal", basal, "the choices", _BASAL))
         if n_samples < 1:
             msg = f"{n_samples} cells were asked for; at least 1 is needed."
             raise ValueError(msg)

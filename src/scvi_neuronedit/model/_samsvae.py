@@ -135,7 +135,8 @@ class SAMSVAE(PerturbationModel):
             See :meth:`scvi_neuronedit.CPAVAE.train`.
         dense_share
             Share of the steps without masks, from 0 to 1. If ``None``: 0.5, or 0 for a model that is trained already. Training that
-            early stopping ends within this share leaves masks that have only been started.
+            early stopping ends within this share leaves masks that have only been started. With 0, a model that
+            was saved before its masks were started starts them first.
         """
         if dense_share is None:
             dense_share = 0.0 if self.is_trained_ else 0.5
@@ -144,6 +145,8 @@ class SAMSVAE(PerturbationModel):
             raise ValueError(msg)
         if dense_share > 0:
             kwargs["callbacks"] = [*(kwargs.get("callbacks") or []), DenseStart(dense_share)]
+        elif self.module.shift.dense:  # saved before its masks were started
+            self.module.start_masks()
         super().train(max_steps, max_epochs, batch_size, train_size, **kwargs)
 
 

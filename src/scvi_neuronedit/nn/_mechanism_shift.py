@@ -103,8 +103,8 @@ class SparseShift(nn.Module):
         m_t \sim \mathrm{Bernoulli}(\pi)^K, \quad e_t \sim N(0, s^2 I_K), \quad
         q(m_t) = \mathrm{Bernoulli}(\sigma(\phi_t)), \quad q(e_t \mid m_t) = N(\mu_t(m_t), \sigma_t(m_t)^2)
 
-    Masks are drawn by a straight-through Gumbel-softmax at temperature 1, one draw per particle. While ``dense`` is set, all
-    are 1 instead.
+    Masks are drawn by a straight-through Gumbel-softmax at temperature 1, one draw per particle. While ``dense`` is set, which
+    is part of the state, all are 1 instead.
 
     Parameters
     ----------
@@ -215,8 +215,22 @@ class SparseShift(nn.Module):
         self.dense = False
         return rotation
 
+    def get_extra_state(self) -> torch.Tensor:
+        """Whether the dense phase is on; a tensor, as all else in a state is."""
+        return torch.tensor(self.dense)
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        """Go to the phase of a saved state.
+
+        Parameters
+        ----------
+        state
+            As :meth:`get_extra_state` returned it.
+        """
+        self.dense = bool(state)
+
     def moments(self, n_particles: int = 200) -> ShiftMoments:
-        """Posterior of the shifts: exact for the mean-field guide, over draws of the mask for the correlated one.
+        """Posterior of the shifts: exact for the mean-field guide or without masks, else over draws of the mask.
 
         Parameters
         ----------
@@ -224,7 +238,7 @@ class SparseShift(nn.Module):
             Number of draws.
         """
         inclusion = self.inclusion()
-        if not self.correlated:
+        if self.dense or not self.correlated:
             mean, scale = self._effect_given(inclusion)
             return ShiftMoments(inclusion, *_masked_moments(inclusion, mean, scale))
         first, second = torch.zeros_like(inclusion), torch.zeros_like(inclusion)

@@ -9,6 +9,9 @@ from matplotlib import pyplot as plt
 from matplotlib.collections import LineCollection
 from scipy import sparse
 
+from scvi_neuronedit.data import select_cells
+from scvi_neuronedit.pl._common import check_column, finish, standardized
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from os import PathLike
@@ -62,12 +65,9 @@ def neuron_map(
     if groupby is None:
         values = {"all cells": z.mean(axis=0)}
     else:
-        if groupby not in adata.obs:
-            msg = f"groupby={groupby!r} is not in adata.obs ({', '.join(map(str, adata.obs.columns))})."
-            raise KeyError(msg)
+        check_column(adata, "groupby", groupby)
         if standardize:
-            sd = z.std(axis=0)
-            z = (z - z.mean(axis=0)) / np.where(sd > 0, sd, 1)
+            z = standardized(z, z)
         groups = adata.obs.groupby(groupby, observed=True).indices
         values = {str(group): z[rows].mean(axis=0) for group, rows in groups.items()}
     label = "standard deviations" if standardize and groupby is not None else "activation"
@@ -105,7 +105,7 @@ def edit_on_map(
     graph
         The neurons; ``model.get_neuron_graph(adata)`` if ``None``.
     groupby
-        Column of ``adata.obs``: one map of the shift for each value.
+        Column of ``adata.obs``: one map of the shift for each value that query cells have.
     n_columns
         Number of maps in a row.
     show
@@ -121,20 +121,20 @@ def edit_on_map(
     graph = model.get_neuron_graph(adata) if graph is None else graph
     if groupby is None:
         z = model.get_activations(adata, graph.layer)
-        mean, sd = z.mean(axis=0), z.std(axis=0)
-        sd = np.where(sd > 0, sd, 1)
         shifts = model.get_neuron_shifts(edit, adata, query, graph.layer)
-        values = {name: (shifts[name].to_numpy() - mean) / sd for name in ("before", "after")}
+        values = {name: standardized(shifts[name].to_numpy(), z) for name in ("before", "after")}
         values["shift"] = shifts["shift_sd"].to_numpy()
     else:
         if query is not None and not hasattr(query, "items"):
             msg = f"query={query!r} with groupby={groupby!r}; it must be a mapping of obs columns, to which the group is added."
             raise TypeError(msg)
+        groups = adata.obs[groupby].astype(str)
+        if query:
+            groups = groups[select_cells(adata, query, argument="query")]
         values = {}
-        for group in np.unique(adata.obs[groupby].astype(str)):
+        for group in np.unique(groups):
             cells = {**(query or {}), groupby: group}
-            if model._select(adata, cells, "query").any():
-                values[group] = model.get_neuron_shifts(edit, adata, cells, graph.layer)["shift_sd"].to_numpy()
+            values[group] = model.get_neuron_shifts(edit, adata, cells, graph.layer)["shift_sd"].to_numpy()
     return _small_multiples(graph.adjacency, graph.layout, values, "standard deviations", n_columns, show, save)
 
 
@@ -209,10 +209,7 @@ def _small_multiples(
         draw_neurons(adjacency, layout, of_neurons, limit=limit, ax=ax)
         ax.set_title(name, fontsize=9)
     figure.colorbar(axes.flat[0].collections[1], ax=axes, label=label, shrink=0.8)
-    if save is not None:
-        figure.savefig(save, dpi=150)
-    if show:
-        plt.show()
+    finish(figure, show, save)
     return figure
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib import pyplot as plt
 
+from scvi_neuronedit.pl._common import check_column, finish, standardized
+
 if TYPE_CHECKING:
     from os import PathLike
 
@@ -61,9 +63,7 @@ def neuron_heatmap(
     The axes.
     """
     for argument, column in (("groupby", groupby), ("sort_by", sort_by)):
-        if column is not None and column not in adata.obs:
-            msg = f"{argument}={column!r} is not in adata.obs ({', '.join(map(str, adata.obs.columns))})."
-            raise KeyError(msg)
+        check_column(adata, argument, column)
     rng = np.random.default_rng(random_state)
     rows = rng.permutation(adata.n_obs)[:n_cells]
     groups = adata.obs[groupby].astype(str).to_numpy()[rows]
@@ -71,8 +71,7 @@ def neuron_heatmap(
     order = np.lexsort((within, groups))
     rows, groups = rows[order], groups[order]
     z = np.asarray(adata.obsm[f"X_{key}"])
-    sd = z.std(axis=0)
-    z = ((z[rows] - z.mean(axis=0)) / np.where(sd > 0, sd, 1))[:, graph.order]
+    z = standardized(z[rows], z)[:, graph.order]
 
     ax = plt.subplots(figsize=(5, 5), layout="constrained")[1] if ax is None else ax
     image = ax.imshow(z, aspect="auto", cmap="RdBu_r", vmin=-2.5, vmax=2.5, interpolation="nearest")
@@ -85,7 +84,8 @@ def neuron_heatmap(
     ax.set_xticks([])
     ax.set_xlabel(f"neurons of {graph.layer} in graph order, modules parted by lines")
     ax.figure.colorbar(image, ax=ax, label="standard deviations", shrink=0.6)
-    return _finish(ax, show, save)
+    finish(ax.figure, show, save)
+    return ax
 
 
 def neuron_programs(
@@ -135,7 +135,8 @@ def neuron_programs(
     ax.set_xticks(range(matrix.shape[1]), matrix.columns, fontsize=7)
     ax.set_xlabel(level)
     ax.figure.colorbar(image, ax=ax, label=value, shrink=0.6)
-    return _finish(ax, show, save)
+    finish(ax.figure, show, save)
+    return ax
 
 
 def loss_against_weight(
@@ -188,12 +189,5 @@ def loss_against_weight(
     ax.set_ylabel("held-out loss", color="C0")
     if structure is not None:
         axes[1].set_ylabel(structure_label, color="C1")
-    return _finish(ax, show, save)
-
-
-def _finish(ax: Axes, show: bool, save: str | PathLike | None) -> Axes:
-    if save is not None:
-        ax.figure.savefig(save, dpi=150)
-    if show:
-        plt.show()
+    finish(ax.figure, show, save)
     return ax

@@ -9,6 +9,7 @@ from matplotlib import pyplot as plt
 
 from scvi_neuronedit.data import MatrixReader, describe_selection, select_cells
 from scvi_neuronedit.metrics import pearson_delta
+from scvi_neuronedit.pl._common import finish
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -82,8 +83,5 @@ def predicted_change(
     ax.set_title(describe_selection(query) if title is None else title)
     correlation = pearson_delta(predicted, true, control)
     ax.text(0.03, 0.97, f"Pearson r = {correlation:.2f}", transform=ax.transAxes, va="top")
-    if save is not None:
-        ax.figure.savefig(save, dpi=150)
-    if show:
-        plt.show()
+    finish(ax.figure, show, save)
     return ax
