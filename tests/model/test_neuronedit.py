@@ -359,6 +359,20 @@ def test_load_without_data(model, adata, tmp_path):
         loaded.train()
 
 
+def test_the_output_for_counts_starts_at_the_genes_shares(adata):
+    model = make(adata, likelihood="nb", layer="counts")
+    model.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False, plan_kwargs={"lr": 0.0})
+    share = np.asarray(adata.layers["counts"].sum(axis=0)).ravel() + 0.5
+    bias = model.module.networks[0].layers["output"][0].bias.detach().numpy()
+    np.testing.assert_allclose(np.exp(bias) / np.exp(bias).sum(), share / share.sum(), rtol=1e-3)
+    model.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False)
+    trained = model.module.networks[0].layers["output"][0].bias.detach().numpy().copy()
+    model.train(
+        max_epochs=1, accelerator="cpu", enable_progress_bar=False, plan_kwargs={"lr": 0.0}
+    )  # goes on from there
+    np.testing.assert_array_equal(model.module.networks[0].layers["output"][0].bias.detach().numpy(), trained)
+
+
 def test_counts_survive_saving(count_model, tmp_path):
     count_model.save(tmp_path / "m")
     loaded = NeuronEdit.load(tmp_path / "m", adata=count_model.adata.copy(), accelerator="cpu")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
 from scvi_neuronedit.data import check_likelihood, match_gene_sets, unknown_name
@@ -20,6 +21,7 @@ from scvi_neuronedit.model._resampling import ResamplingMixin
 from scvi_neuronedit.model._rows import rows_of
 from scvi_neuronedit.model._setup import SetupMixin
 from scvi_neuronedit.model._support import SupportMixin
+from scvi_neuronedit.model._train_size import default_train_size
 from scvi_neuronedit.module import SIZE_FACTOR_KEY, AutoencoderModule, GenePrograms
 from scvi_neuronedit.train import EpochTrainingPlan
 
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from scipy import sparse
 
     from scvi_neuronedit.train import DASHPruning
+
+
+_N_START_CELLS = 5_000
 
 
 class NeuronEdit(
@@ -173,7 +178,7 @@ class NeuronEdit(
         batch_size
             Number of cells in a minibatch.
         train_size
-            Share of the cells that is trained on. If ``None``: all, or 0.9 where early stopping or
+            Share of the cells that is trained on. If ``None``: all, or 0.9 where early stopping, checkpointing or
             ``check_val_every_n_epoch`` makes use of the others.
         early_stopping
             Whether to stop when the loss of the cells not trained on no longer improves.
@@ -196,8 +201,9 @@ class NeuronEdit(
         if pruning is not None:
             kwargs |= {"callbacks": [*kwargs.get("callbacks", []), pruning], "check_val_every_n_epoch": 1}
         if train_size is None:
-            validates = early_stopping or kwargs.get("check_val_every_n_epoch") is not None
-            train_size = 0.9 if validates or kwargs.get("validation_size") is not None else 1.0
+            train_size = default_train_size({"early_stopping": early_stopping, **kwargs})
+        if self._has_counts and not self.is_trained_:
+            self._start_at_mean_shares()
         super().train(
             max_epochs=max_epochs,
             batch_size=batch_size,
@@ -206,6 +212,16 @@ class NeuronEdit(
             datasplitter_kwargs=loader,
             **kwargs,
         )
+
+    def _start_at_mean_shares(self) -> None:
+        """Start the output for counts at each gene's share of all counts, in at most 5,000 cells, not at equal shares."""
+        table = self._table(self.adata)
+        n_obs = table.n_obs
+        rows = np.sort(np.random.default_rng(0).permutation(n_obs)[:_N_START_CELLS])
+        totals = sum(x.sum(dim=0) for _, _, x, _ in self._minibatches(table, rows, None, silent=True))
+        for head, columns in zip(self.module.heads, self.module.columns, strict=True):
+            if head.is_count:
+                self.module.start_output(columns, torch.log(totals[columns] + 0.5))
 
     def get_activations(
         self,

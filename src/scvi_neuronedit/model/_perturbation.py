@@ -35,8 +35,9 @@ from scvi_neuronedit.model._perturbation_inspection import PerturbationInspectio
 from scvi_neuronedit.model._perturbation_neurons import PerturbationNeuronsMixin
 from scvi_neuronedit.model._perturbation_prediction import PerturbationPredictionMixin
 from scvi_neuronedit.model._random import seeded
+from scvi_neuronedit.model._train_size import default_train_size
 from scvi_neuronedit.module import DOSAGE_KEY, PERTURBATION_LIKELIHOODS, PerturbationModule
-from scvi_neuronedit.train import EpochTrainingPlan
+from scvi_neuronedit.train import PerturbationTrainingPlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +64,7 @@ class PerturbationModel(
 ):
     """Base of the models of perturbations; not to be used itself."""
 
-    _training_plan_cls = EpochTrainingPlan
+    _training_plan_cls = PerturbationTrainingPlan
     _combinations_as_unique = False
 
     @classmethod
@@ -180,8 +181,8 @@ class PerturbationModel(
         """Maximise the ELBO for a set number of steps with the trainer of scvi-tools.
 
         On a CPU, fewer particles (``n_particles=1``), narrower networks and a larger learning rate make training a matter of
-        minutes; the defaults are those of the paper, but for the learning rate's schedule, which is
-        constant there.
+        minutes; the defaults are those of the paper, but for the learning rate, which is constant and the same for all
+        parameters there (``plan_kwargs={"lr_schedule": "constant", "effect_lr_factor": 1}``).
 
         Parameters
         ----------
@@ -193,10 +194,10 @@ class PerturbationModel(
             Number of cells in a minibatch.
         train_size
             Share of the cells that is trained on, drawn with ``scvi.settings.seed``; the others are for validation. If
-            ``None``: all, or 0.9 where early stopping or ``check_val_every_n_epoch`` makes use of the others.
+            ``None``: all, or 0.9 where early stopping, checkpointing or ``check_val_every_n_epoch`` makes use of the others.
         **kwargs
             As in scvi-tools: ``accelerator``, ``devices``, ``plan_kwargs`` (Adam with ``lr=3e-4``, ``eps=1e-8``, no weight decay and
-            ``lr_schedule="cosine"`` if not given, see :class:`~scvi_neuronedit.train.EpochTrainingPlan`), and all arguments of
+            ``lr_schedule="cosine"`` if not given, effects ten times as fast, see :class:`~scvi_neuronedit.train.PerturbationTrainingPlan`), and all arguments of
             :class:`scvi.train.Trainer` (``gradient_clip_val=100`` if not given).
         """
         if self.adata is None:
@@ -206,8 +207,7 @@ class PerturbationModel(
             msg = "adata.var_names differ from the features the model was made with; use adata[:, model.var_names_]."
             raise ValueError(msg)
         if train_size is None:
-            validates = kwargs.get("early_stopping") or kwargs.get("check_val_every_n_epoch") is not None
-            train_size = 0.9 if validates else 1.0
+            train_size = default_train_size(kwargs)
         if not 0 < train_size <= 1:
             msg = f"train_size={train_size}; it must be above 0 and at most 1."
             raise ValueError(msg)

@@ -120,10 +120,11 @@ class SAMSVAE(PerturbationModel):
 
         With all masks 1 there is nothing to tell the directions of the latent space apart. After ``dense_share`` of the steps the
         latent space is turned to where the shifts are sparsest, the masks start there, and all is trained to the end. In the
-        paper the masks are trained from the first step (``dense_share=0``, with ``plan_kwargs={"lr_schedule": "constant"}``).
+        paper the masks are trained from the first step (``dense_share=0``, with
+        ``plan_kwargs={"lr_schedule": "constant", "effect_lr_factor": 1}``).
 
         On a CPU, fewer particles (``n_particles=1``), narrower networks and a larger learning rate make training a matter of
-        minutes; the defaults are those of the paper but for the dense start and the schedule of the learning rate.
+        minutes; the defaults are those of the paper but for the dense start and the learning rates.
 
         The ELBO levels off long before the masks are sparse, so training does not stop by it. The history has, beside
         the terms of the ELBO, ``active_train`` and ``expected_active_train``: the share of masks whose inclusion
@@ -134,12 +135,12 @@ class SAMSVAE(PerturbationModel):
         max_steps, max_epochs, batch_size, train_size, **kwargs
             See :meth:`scvi_neuronedit.CPAVAE.train`.
         dense_share
-            Share of the steps without masks, from 0 to 1. If ``None``: 0.5, or 0 for a model that is trained already. Training that
+            Share of the steps without masks, from 0 to 1. If ``None``: 0.3, or 0 for a model that is trained already. Training that
             early stopping ends within this share leaves masks that have only been started. With 0, a model that
             was saved before its masks were started starts them first.
         """
         if dense_share is None:
-            dense_share = 0.0 if self.is_trained_ else 0.5
+            dense_share = 0.0 if self.is_trained_ else 0.3
         if not 0 <= dense_share <= 1:
             msg = f"dense_share={dense_share}; it must lie between 0 and 1."
             raise ValueError(msg)

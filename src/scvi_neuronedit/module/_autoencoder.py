@@ -105,6 +105,20 @@ class AutoencoderModule(KeepsMasks, BaseModuleClass):
         return found
 
     @torch.no_grad()
+    def start_output(self, columns: slice, output: torch.Tensor) -> None:
+        """Set what all networks put out for features where all neurons before are 0.
+
+        Parameters
+        ----------
+        columns
+            Where the features are.
+        output
+            Output of shape ``[n_features]``; only differences matter to counts.
+        """
+        for network in self.networks:
+            network.layers["output"][0].bias[columns] = output - output.mean()
+
+    @torch.no_grad()
     def multiply_layer(self, layer: str, matrix: torch.Tensor) -> bool:
         """Multiply a linear layer by an invertible matrix, and what reads it by the inverse: the output stays the same.
 

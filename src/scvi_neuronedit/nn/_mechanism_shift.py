@@ -170,6 +170,10 @@ class SparseShift(nn.Module):
             kl_effect = _normal_log_prob(effect, mean, scale) - _normal_log_prob(effect, 0.0, self.effect_scale)
         return ShiftSample(mask * effect, (kl_mask + kl_effect).sum() / n_particles)
 
+    def effect_parameters(self) -> list[nn.Parameter]:
+        """Means and raw standard deviations of the effects, which are learnt faster than all else."""
+        return [self.effect_mean, self.effect_raw_scale]
+
     def inclusion(self) -> torch.Tensor:
         """Posterior probability of each mask being 1, of shape ``[n_perturbations, n_latent]``."""
         return torch.ones_like(self.mask_logits) if self.dense else torch.sigmoid(self.mask_logits)
@@ -287,6 +291,10 @@ class DenseShift(nn.Module):
         effect = mean + scale * torch.randn(n_particles, *mean.shape, dtype=mean.dtype, device=mean.device)
         return ShiftSample(effect, normal_kl(mean, scale, self.effect_scale).sum())
 
+    def effect_parameters(self) -> list[nn.Parameter]:
+        """Means and raw standard deviations of the effects, which are learnt faster than all else."""
+        return [self.effect_mean, self.effect_raw_scale]
+
     def inclusion(self) -> torch.Tensor:
         """Ones, of shape ``[n_perturbations, n_latent]``."""
         return torch.ones_like(self.effect_mean)
@@ -333,6 +341,10 @@ class PriorShift(nn.Module):
         log_prior = math.log(self.concentration) + (self.concentration - 1) * functional.logsigmoid(-self.prior_logits)
         kl = bernoulli_kl(self.mask_logits, self.prior_logits).sum() - log_prior.sum()
         return ShiftSample(mask * self.mean, kl)
+
+    def effect_parameters(self) -> list[nn.Parameter]:
+        """Means of the shifts, which are learnt faster than all else."""
+        return [self.mean]
 
     def inclusion(self) -> torch.Tensor:
         """Posterior probability of each mask being 1, of shape ``[n_perturbations, n_latent]``."""

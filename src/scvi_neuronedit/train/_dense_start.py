@@ -26,16 +26,17 @@ class DenseStart(Callback):
         Share of the training steps that are without masks, above 0 and at most 1.
     """
 
-    def __init__(self, share: float = 0.5) -> None:
+    def __init__(self, share: float = 0.3) -> None:
         if not 0 < share <= 1:
             msg = f"share={share}; it must be above 0 and at most 1."
             raise ValueError(msg)
         self.share = share
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set all masks to 1."""
-        pl_module.module.shift.start_dense()
+        """Set all masks to 1, unless training goes on from where they had started."""
         self._last = self.share * trainer.estimated_stepping_batches
+        if trainer.global_step < self._last:
+            pl_module.module.shift.start_dense()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Start the masks when it is time."""
