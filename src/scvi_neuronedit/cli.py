@@ -42,6 +42,7 @@ class Method(StrEnum):
     percentile = "percentile"
     mean = "mean"
     gaussian = "gaussian"
+    group_gaussian = "group_gaussian"
 
 
 InputFile = Annotated[Path, typer.Argument(metavar="IN.h5ad", help="File to read.")]

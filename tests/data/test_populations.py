@@ -37,10 +37,25 @@ def test_matched_by_hand(cells):
     }
 
 
+@pytest.mark.filterwarnings("ignore:left out of learning")
+def test_source_cells_of_labels_without_target_are_unpaired(cells):
+    found = select_populations(cells, "ctrl", "stim", **KEYS)
+    np.testing.assert_array_equal(found.unpaired[0], np.arange(40, 45))
+    assert set(found.unpaired[1]) == {"NK"}
+    without_t = found.leave_out(found.source_groups == "T", found.target_groups == "T")
+    np.testing.assert_array_equal(without_t.source, np.arange(30))
+    np.testing.assert_array_equal(without_t.target, np.arange(45, 55))
+    assert without_t.unpaired[1].tolist() == ["NK"] * 5 + ["T"] * 10
+    assert without_t.unpaired[0].tolist() == [*range(40, 45), *range(30, 40)]
+    # part of a label leaves the others to be compared with
+    part = found.leave_out(np.arange(40) < 10, np.arange(30) < 5)
+    assert part.unpaired[1].tolist() == ["NK"] * 5
+
+
 def test_not_matched(cells):
     found = select_populations(cells, "ctrl", "stim", condition_key="condition", labels_key=None)
     assert (len(found.source), len(found.target)) == (45, 30)
-    assert found.source_weights is found.target_weights is None
+    assert found.source_weights is found.target_weights is found.unpaired is None
     assert "labels" not in found.info
 
 

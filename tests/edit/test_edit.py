@@ -17,7 +17,7 @@ def target(rng):
     return rng.gamma(2, 1, (250, 4)) + 1
 
 
-@pytest.fixture(params=["percentile", "neighbor", "mean", "gaussian"])
+@pytest.fixture(params=["percentile", "neighbor", "mean", "gaussian", "group_gaussian"])
 def edit(request, source, target):
     return Edit.learn(source, target, method=request.param, model="m", info=INFO)
 

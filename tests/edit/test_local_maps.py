@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from scvi_neuronedit.edit import GroupMap, NeighborMap, PairsMap, PercentileMap, find_groups
+from scvi_neuronedit.edit import GroupGaussianMap, GroupMap, NeighborMap, PairsMap, PercentileMap, find_groups
 
 
 @pytest.fixture
@@ -62,6 +62,40 @@ def test_small_groups_take_the_shift_of_all(source, target):
     np.testing.assert_allclose(group(source[:1]) - source[:1], overall[None])
 
 
+@pytest.fixture
+def stretched(rng):
+    """Two groups that shift and, along the first neuron, come to vary twice as much."""
+    source, target = (rng.normal(0, 1, (800, 3)) + np.repeat([[0.0], [20.0]], 400, axis=0) for _ in range(2))
+    center = np.repeat([[0.0], [20.0]], 400, axis=0)
+    target = center + (target - center) * [2, 1, 1] + [0, 5, 0]
+    groups = np.repeat(["a", "b"], 400)
+    return source, target, (groups, groups)
+
+
+def test_group_gaussian_moves_cells_within_their_group_too(stretched):
+    source, target, groups = stretched
+    edited = GroupGaussianMap().fit(source, target, groups=groups)(source)
+    for name in ("a", "b"):
+        found, true = edited[groups[0] == name], target[groups[1] == name]
+        np.testing.assert_allclose(found.mean(axis=0), true.mean(axis=0), atol=0.05)
+        np.testing.assert_allclose(found.std(axis=0), [2, 1, 1], rtol=0.1)
+        # the plain group map shifts all alike
+        alike = GroupMap().fit(source, target, groups=groups)(source)[groups[0] == name]
+        np.testing.assert_allclose(alike.std(axis=0), source[groups[0] == name].std(axis=0))
+
+
+def test_a_group_the_target_lacks_keeps_its_own_mean(rng, stretched):
+    source, target, groups = stretched
+    lone = rng.normal(0, 1, (400, 3)) + [60, 20, 20]
+    known = GroupGaussianMap().fit(source, target, groups=groups, unpaired=(lone, np.repeat("lone", 400)))(lone)
+    unknown = GroupGaussianMap().fit(source, target, groups=groups)(lone)
+    np.testing.assert_allclose(known.mean(axis=0), lone.mean(axis=0) + [0, 5, 0], atol=0.25)
+    np.testing.assert_allclose(known.std(axis=0), [2, 1, 1], rtol=0.15)
+    # without it cells so far out are displaced by no more than cells of known groups are
+    group = GroupMap().fit(source, target, groups=groups)(lone)
+    assert np.linalg.norm(unknown - group, axis=1).max() < 4
+
+
 def test_pairs_by_hand(rng, source, target):
     edited = PairsMap(n_neighbors=6).fit(source, target)(source[:8])
     overall = target.mean(axis=0) - source.mean(axis=0)
@@ -77,7 +111,7 @@ def test_neighbor_with_one_neighbor_is_the_percentile_edit_of_the_source(source,
     np.testing.assert_allclose(edited, PercentileMap().fit(source, target)(source))
 
 
-@pytest.mark.parametrize("each", [NeighborMap, GroupMap, PairsMap])
+@pytest.mark.parametrize("each", [NeighborMap, GroupMap, GroupGaussianMap, PairsMap])
 def test_few_cells(rng, each):
     source, target = rng.normal(size=(10, 2)), rng.normal(2, 1, (12, 2))
     edited = each(n_neighbors=50).fit(source, target)(source)
@@ -85,12 +119,42 @@ def test_few_cells(rng, each):
     assert np.isfinite(edited).all()
 
 
-@pytest.mark.parametrize("each", [NeighborMap, GroupMap, PairsMap])
+@pytest.mark.parametrize("each", [NeighborMap, GroupMap, GroupGaussianMap, PairsMap])
 def test_reference_is_a_seeded_sample(source, target, each):
     maps = [each(max_reference=40, random_state=seed).fit(source, target) for seed in (0, 0, 1)]
     assert maps[0].source_.shape == (40, 3)
     np.testing.assert_array_equal(maps[0].source_, maps[1].source_)
     assert not np.array_equal(maps[0].source_, maps[2].source_)
+
+
+def test_inverse_of_group_gaussian_brings_groups_back(stretched):
+    source, target, groups = stretched
+    back = GroupGaussianMap().fit(source, target, groups=groups).inverse()(target)
+    for name in ("a", "b"):
+        found, true = back[groups[0] == name], source[groups[0] == name]
+        np.testing.assert_allclose(found.mean(axis=0), true.mean(axis=0), atol=0.05)
+        np.testing.assert_allclose(found.std(axis=0), true.std(axis=0), rtol=0.1)
+
+
+def test_a_change_of_composition_is_no_change_of_variance(rng):
+    sizes, spread = {"source": (900, 100), "target": (100, 900)}, (1.0, 3.0)
+    source, target = (
+        np.concatenate([rng.normal(10 * i, spread[i], (n, 3)) for i, n in enumerate(sizes[side])]) for side in sizes
+    )
+    groups = tuple(np.repeat(["narrow", "wide"], size) for size in sizes.values())
+    fitted = GroupGaussianMap().fit(source, target + 1, groups=groups)
+    np.testing.assert_allclose(fitted.matrix_, np.eye(3), atol=0.12)
+
+
+def test_group_gaussian_of_neurons_that_do_not_vary(rng):
+    dead = np.concatenate([rng.normal(size=(60, 2)), np.ones((60, 1))], axis=1)
+    fitted = GroupGaussianMap(regularization=0).fit(dead, dead + 2)
+    np.testing.assert_allclose(fitted(dead)[:, 2], 3)
+    assert np.isfinite(fitted.inverse()(dead)).all()
+    constant = np.ones((30, 2))
+    np.testing.assert_allclose(GroupGaussianMap().fit(constant, constant + 1)(constant), 2)
+    with pytest.raises(ValueError, match="regularization=-1; it must not be negative"):
+        GroupGaussianMap(regularization=-1)
 
 
 @pytest.mark.parametrize("each", [NeighborMap, GroupMap, PairsMap])
@@ -104,6 +168,9 @@ def test_neighbors_of_wide_layers_are_found_in_principal_components(rng):
     group = GroupMap(n_neighbors=3).fit(code, code + 1)
     assert group.source_.shape == (150, 50)
     np.testing.assert_allclose(group(code) - code, 1)
+    two_groups = np.repeat([0, 1], 75)
+    wider = GroupGaussianMap().fit(code, 2 * code, groups=(two_groups, two_groups))
+    np.testing.assert_allclose(wider(code).std(axis=0), 2 * code.std(axis=0), rtol=0.1)
     wide = NeighborMap(n_neighbors=3).fit(code, 2 * code)
     shift = PercentileMap().fit(code, 2 * code)(code) - code
     nearest = np.argsort(np.linalg.norm(code - code[0], axis=1))[:3]  # distances are kept: five dimensions vary

@@ -283,3 +283,18 @@ def test_constant_markers_are_refused(trained):
 def test_a_batch_column_is_needed(model):
     with pytest.raises(ValueError, match="no batch_key was registered"):
         model.correct_batch("b1", {"cell_type": "type_1"})
+
+
+def test_a_share_of_a_correction_makes_no_values_between_zero_and_the_smallest():
+    rng = np.random.default_rng(0)
+    batch = np.repeat(["b1", "b2"], 400)
+    mean = rng.gamma(1, 0.6, 30) * np.where(batch == "b2", 2, 1)[:, None]
+    adata = ad.AnnData(
+        np.log1p(rng.poisson(mean)).astype(np.float32), pd.DataFrame({"batch": batch, "sample": "control"})
+    )
+    NeuronEdit.setup_anndata(adata, batch_key="batch")
+    model = NeuronEdit(adata, n_latent=5, hidden=(32,))
+    model.train(max_epochs=30, accelerator="cpu", enable_progress_bar=False)
+    found = model.correct_batch("b1", {"sample": "control"}, match_labels=False, layer_added=None)
+    assert (found == 0).mean() > 0.3
+    assert (found[found > 0] < 0.5).mean() < 0.01

@@ -1,6 +1,7 @@
 """How many cells are trained on where nobody says."""
 
 import pytest
+import scvi
 from scvi.train import SaveCheckpoint
 
 from scvi_neuronedit import CPAVAE, NeuronEdit, datasets
@@ -24,7 +25,7 @@ def test_some_cells_are_left_where_they_are_looked_at(arguments, expected):
 
 @pytest.mark.parametrize("how", ["argument", "callback"])
 def test_models_can_be_checkpointed(how, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(scvi.settings, "logging_dir", str(tmp_path))
     adata = datasets.simulate_mechanism_shifts(4, 3, 20, (30, 0, 0), likelihood="nb")
     fast = {"max_epochs": 2, "accelerator": "cpu", "enable_progress_bar": False}
     for cls, setup in ((CPAVAE, {"perturbation_key": "perturbation", "control": "ctrl"}), (NeuronEdit, {})):
@@ -34,5 +35,5 @@ def test_models_can_be_checkpointed(how, tmp_path, monkeypatch):
         saves = SaveCheckpoint(dirpath=str(folder), monitor="elbo_validation")
         kwargs = {"argument": {"enable_checkpointing": True, "checkpointing_monitor": "elbo_validation"}}
         kwargs["callback"] = {"callbacks": [saves]}
-        model.train(default_root_dir=str(tmp_path), **kwargs[how], **fast)
+        model.train(**kwargs[how], **fast)
         assert len(model.validation_indices) == round(0.1 * adata.n_obs)

@@ -69,6 +69,23 @@ def test_a_checkpoint_of_lightning_knows_its_phase(model, tmp_path):
         assert fresh.module.shift.dense is dense
 
 
+def test_training_resumed_after_the_dense_phase_keeps_the_masks(model, tmp_path, monkeypatch):
+    class Saves(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            trainer.save_checkpoint(tmp_path / f"{trainer.current_epoch}.ckpt")
+
+    fresh = SAMSVAE(model.adata, n_latent=4, n_hidden=16, n_particles=1)
+    model.train(max_epochs=4, batch_size=70, dense_share=0.5, callbacks=[Saves()], **FAST)
+    with monkeypatch.context() as patch:
+        for name in ("start_dense", "start_masks"):
+            patch.setattr(SparseShift, name, lambda *args, **kwargs: pytest.fail("masks started again"))
+        fresh.train(max_epochs=4, batch_size=70, dense_share=0.5, ckpt_path=tmp_path / "2.ckpt", **FAST)
+        longer = SAMSVAE(model.adata, n_latent=4, n_hidden=16, n_particles=1)
+        longer.train(max_epochs=10, batch_size=70, dense_share=0.5, ckpt_path=tmp_path / "2.ckpt", **FAST)
+    logits = [each.module.shift.mask_logits.detach() for each in (fresh, model)]
+    torch.testing.assert_close(*logits, atol=0.02, rtol=0)  # an epoch at a low rate, with other draws
+
+
 def test_a_model_saved_in_the_dense_phase_is_read_and_trained_on_as_such(model, tmp_path):
     checkpoint = SaveCheckpoint(tmp_path, "{epoch}", monitor="elbo_validation", save_top_k=-1)
     model.train(max_epochs=3, batch_size=70, train_size=0.8, dense_share=0.5, callbacks=[checkpoint], **FAST)

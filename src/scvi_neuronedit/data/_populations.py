@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +40,8 @@ class Populations:
         Labels of the cells. ``None`` if there are none.
     info
         Selections, numbers of cells and labels, as an :class:`~scvi_neuronedit.edit.Edit` keeps them.
+    unpaired
+        Positions and labels of further source cells, whose label the target lacks. ``None`` if there are none.
     """
 
     source: NDArray[np.intp]
@@ -49,6 +51,7 @@ class Populations:
     source_groups: NDArray[np.str_] | None
     target_groups: NDArray[np.str_] | None
     info: dict[str, Any]
+    unpaired: tuple[NDArray[np.intp], NDArray[np.str_]] | None = None
 
     def subset(self, source: NDArray, target: NDArray) -> Populations:
         """Some of the cells.
@@ -70,7 +73,27 @@ class Populations:
             pick(self.source_groups, source),
             pick(self.target_groups, target),
             self.info,
+            self.unpaired,
         )
+
+    def leave_out(self, source: NDArray[np.bool_], target: NDArray[np.bool_]) -> Populations:
+        """All but some of the cells. Source cells left out with their whole label are unpaired ones then.
+
+        Parameters
+        ----------
+        source, target
+            Masks of the source and target cells to leave out.
+        """
+        kept = self.subset(~source, ~target)
+        if self.source_groups is None:
+            return kept
+        alone = source & ~np.isin(self.source_groups, kept.source_groups)
+        if not alone.any():
+            return kept
+        unpaired = self.source[alone], self.source_groups[alone]
+        if self.unpaired is not None:
+            unpaired = tuple(np.concatenate(both) for both in zip(self.unpaired, unpaired, strict=True))
+        return replace(kept, unpaired=unpaired)
 
 
 def select_populations(
@@ -120,11 +143,14 @@ def select_populations(
         "selection_source": storable_selection(adata, source),
         "selection_target": storable_selection(adata, target),
     }
+    unpaired = None
     matched = ""
     if labels_key is not None:
         check_obs_column(adata, "labels_key", labels_key)
         labels = adata.obs[labels_key].astype(str).to_numpy()
         weights["source"], weights["target"] = composition_weights(labels[rows["source"]], labels[rows["target"]])
+        alone = rows["source"][weights["source"] == 0]
+        unpaired = (alone, labels[alone]) if len(alone) else None
         for argument, weight in weights.items():
             rows[argument], weights[argument] = rows[argument][weight > 0], weight[weight > 0]
             groups[argument] = labels[rows[argument]]
@@ -137,7 +163,7 @@ def select_populations(
             msg = f"{argument} has {len(found)} cells{matched}; at least {MIN_CELLS} are needed to learn an edit."
             raise ValueError(msg)
         info[f"n_{argument}"] = len(found)
-    return Populations(*rows.values(), *weights.values(), *groups.values(), info)
+    return Populations(*rows.values(), *weights.values(), *groups.values(), info, unpaired)
 
 
 def fingerprint_cells(adata: AnnData) -> str:

@@ -11,10 +11,12 @@ from scvi_neuronedit.edit._choice import (
     usable_groups,
 )
 from scvi_neuronedit.edit._composition import composition_weights
+from scvi_neuronedit.edit._draws import CellDraws
 from scvi_neuronedit.edit._edit import Edit, Step, describe
 from scvi_neuronedit.edit._extrapolation import extrapolation_std
 from scvi_neuronedit.edit._guard import signal_share
-from scvi_neuronedit.edit._local_maps import CarriedMap, GroupMap, NeighborMap, PairsMap, find_groups
+from scvi_neuronedit.edit._levels import LevelDistributions
+from scvi_neuronedit.edit._local_maps import CarriedMap, GroupGaussianMap, GroupMap, NeighborMap, PairsMap, find_groups
 from scvi_neuronedit.edit._maps import ActivationMap, GaussianMap, MeanMap, PercentileMap, make_map
 from scvi_neuronedit.edit._percentiles import LookUp, percentile_table
 from scvi_neuronedit.edit._residual import carry_counts
@@ -25,9 +27,12 @@ __all__ = [
     "ActivationMap",
     "Candidate",
     "CarriedMap",
+    "CellDraws",
     "Edit",
     "GaussianMap",
+    "GroupGaussianMap",
     "GroupMap",
+    "LevelDistributions",
     "LookUp",
     "MeanMap",
     "NO_EDIT",

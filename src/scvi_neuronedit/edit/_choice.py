@@ -28,7 +28,7 @@ class Candidate:
     Parameters
     ----------
     method
-        Name of an activation map; ``"none"`` leaves cells as they are.
+        Name of an activation map, or of one for each layer (``"group_gaussian, group"``); ``"none"`` leaves cells as they are.
     layers
         Layers that are edited.
     strength

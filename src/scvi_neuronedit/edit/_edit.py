@@ -104,6 +104,7 @@ class Edit:
         source_weights: NDArray | None = None,
         target_weights: NDArray | None = None,
         groups: tuple[NDArray, NDArray] | None = None,
+        unpaired: tuple[NDArray, NDArray] | None = None,
         model: str = "",
         info: dict[str, Any] | None = None,
         **params: Any,
@@ -122,6 +123,8 @@ class Edit:
             Positive weights of the cells, of shapes ``[n_source]`` and ``[n_target]``. All equal if ``None``.
         groups
             Group of every source and of every target cell, such as its cell type; see the maps.
+        unpaired
+            Activations and groups of further source cells, of groups the target lacks, for the maps that make use of them.
         model
             Fingerprint of the model the activations come from.
         info
@@ -133,9 +136,11 @@ class Edit:
         if source.shape[1] != target.shape[1]:
             msg = f"source has {source.shape[1]} neurons and target {target.shape[1]}; both must come from one layer."
             raise ValueError(msg)
+        new = make_map(method, **params)
+        extra = {"unpaired": unpaired} if new.uses_unpaired else {}
         step = Step(
             layer,
-            make_map(method, **params).fit(source, target, source_weights, target_weights, groups),
+            new.fit(source, target, source_weights, target_weights, groups, **extra),
             np.stack([source.min(axis=0), source.max(axis=0)]),
             np.stack([target.min(axis=0), target.max(axis=0)]),
             _sample(source),

@@ -13,7 +13,8 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from scvi_neuronedit.edit._maps import ActivationMap, PercentileMap, mean_shift
+from scvi_neuronedit.edit._composition import composition_weights
+from scvi_neuronedit.edit._maps import ActivationMap, GaussianMap, PercentileMap, gaussian_transport, mean_shift
 
 if TYPE_CHECKING:
     from typing import Self
@@ -175,6 +176,111 @@ class GroupMap(CarriedMap):
                 shifts.append(target[in_target].mean(axis=0) - source[in_source].mean(axis=0))
         shifts = np.stack(shifts)
         return (shifts, index[0]), (-shifts, index[1])
+
+
+@dataclass(eq=False)
+class GroupGaussianMap(GroupMap):
+    r"""The group map, and within groups the affine optimal transport that makes cells vary as target cells do.
+
+    :math:`a' = a + s(a) + (A - I)(a - c(a))`, where :math:`s(a)` is the shift of :class:`GroupMap`, :math:`c(a)` the mean of the
+    group the cell belongs to (over its nearest source cells, the mean of their groups' means), and :math:`A` the transport
+    of :class:`GaussianMap` between the covariances within groups, pooled over groups. So cells of one group may respond
+    differently, in the way in which they differ already. No cell is displaced by more than the mean shift and what
+    99 % of the source cells are displaced within their groups.
+
+    Parameters
+    ----------
+    n_neighbors, max_reference, random_state, n_groups, min_cells
+        See :class:`GroupMap`.
+    regularization
+        See :class:`GaussianMap`. If 0, cells lose what they deviate from their group in directions in which no source cell does.
+    """
+
+    name: ClassVar[str] = "group_gaussian"
+    uses_unpaired: ClassVar[bool] = True
+    regularization: float = 1e-2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        GaussianMap.__post_init__(self)
+
+    def fit(self, source, target, source_weights=None, target_weights=None, groups=None, unpaired=None) -> Self:
+        """Find the shifts of the groups, their means, and the transport within them; see :meth:`ActivationMap.fit`.
+
+        Parameters
+        ----------
+        source, target, source_weights, target_weights, groups
+            See :meth:`ActivationMap.fit`.
+        unpaired
+            Activations and groups of source cells whose group the target lacks; only the means of these groups are used.
+        """
+        groups = groups or find_groups(source, target, self.n_groups, self.random_state)
+        super().fit(source, target, source_weights, target_weights, groups)
+        source, target = self._coordinates(source), self._coordinates(target)
+        sides = [_group_means(*side, self.min_cells) for side in ((source, groups[0]), (target, groups[1]))]
+        shared = np.intersect1d(sides[0][2], sides[1][2])
+        if not len(shared):  # no group is large enough: all cells are one
+            sides = [_group_means(cells, np.zeros(len(cells)), 0) for cells in (source, target)]
+            shared = [0]
+        both = [np.isin(group, shared) for _, _, group in sides]
+        within = [(cells - means)[rows].astype(np.float64) for (cells, means, _), rows in zip(sides, both, strict=True)]
+        # every group weighs as much in the source as in the target, lest a change of composition looks like one of variance
+        kept = [group[rows] for (_, _, group), rows in zip(sides, both, strict=True)]
+        covariances = map(_covariance_within, within, kept, composition_weights(*kept))
+        self.matrix_ = gaussian_transport(*covariances, self.regularization)
+        self.source_limit_ = _farthest(within[0], self.matrix_)
+        self.target_limit_ = _farthest(within[1], np.linalg.pinv(self.matrix_))
+        if unpaired is not None:
+            own = _group_means(self._coordinates(unpaired[0]), unpaired[1], self.min_cells)
+            sides[0] = [np.concatenate(pair) for pair in zip(sides[0], own, strict=True)]
+        for name, (cells, means, _) in zip(("source", "target"), sides, strict=True):
+            rows = _sample(len(cells), self.max_reference, np.random.default_rng(self.random_state))
+            vars(self).update({f"{name}_members_": cells[rows], f"{name}_means_": means[rows]})
+        return self
+
+    @cached_property
+    def members(self) -> NearestNeighbors:
+        """Index of the source cells whose groups' means are known."""
+        return NearestNeighbors(n_neighbors=min(self.n_neighbors, len(self.source_members_))).fit(self.source_members_)
+
+    def __call__(self, activations: NDArray) -> NDArray:
+        """Shift each cell as its neighbours' groups shift, and move it within its group."""
+        cells = self._coordinates(activations)
+        mean = self.members.kneighbors_graph(cells) @ self.source_means_ / self.members.n_neighbors
+        displacement = (cells - mean) @ (self.matrix_ - np.eye(len(self.matrix_)))
+        length = np.linalg.norm(displacement, axis=1, keepdims=True)
+        displacement *= np.minimum(1, self.source_limit_ / np.maximum(length, np.finfo(length.dtype).tiny))
+        if self.components_.size:
+            displacement = displacement @ self.components_.T
+        return super().__call__(activations) + displacement.astype(activations.dtype)
+
+    def inverse(self) -> GroupGaussianMap:
+        """The map learnt in the other direction. Not an exact inverse."""
+        state = super().inverse().get_state()
+        for name in ("_members_", "_means_", "_limit_"):
+            state[f"source{name}"], state[f"target{name}"] = state[f"target{name}"], state[f"source{name}"]
+        return self._with_state(**{**state, "matrix_": np.linalg.pinv(self.matrix_)})
+
+
+def _covariance_within(within: NDArray, groups: NDArray, weights: NDArray) -> NDArray:
+    """Weighted covariance of cells given within their groups, whose means cost a degree of freedom each."""
+    _, index, n_cells = np.unique(groups, return_inverse=True, return_counts=True)
+    inflated = weights * (n_cells / np.maximum(n_cells - 1, 1))[index]
+    return np.atleast_2d((within.T * inflated) @ within) / weights.sum()
+
+
+def _farthest(within: NDArray, matrix: NDArray) -> np.float64:
+    """What 99 % of cells, given within their groups, are displaced at most by a transport."""
+    return np.quantile(np.linalg.norm(within @ (matrix - np.eye(len(matrix))), axis=1), 0.99)
+
+
+def _group_means(cells: NDArray, groups: NDArray, min_cells: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Cells of the groups that are large enough, the mean of each one's group, and the group."""
+    names, index, n_cells = np.unique(groups, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(names), cells.shape[1]))
+    np.add.at(sums, index, cells)
+    kept = n_cells[index] >= min_cells
+    return cells[kept], (sums / n_cells[:, None])[index[kept]].astype(cells.dtype), groups[kept]
 
 
 def find_groups(

@@ -26,6 +26,7 @@ class ActivationMap(ABC):
     """A function from the activations of one layer to edited activations, learnt from two populations."""
 
     name: ClassVar[str]
+    uses_unpaired: ClassVar[bool] = False  # whether fit takes ``unpaired``, cells of groups the target lacks
     _by_name: ClassVar[dict[str, type[ActivationMap]]] = {}
 
     def __init_subclass__(cls, **kwargs) -> None:
@@ -87,7 +88,7 @@ def make_map(method: str | ActivationMap, **params: Any) -> ActivationMap:
     Parameters
     ----------
     method
-        ``"percentile"``, ``"neighbor"``, ``"group"``, ``"pairs"``, ``"mean"``, ``"gaussian"``, the name of a map
+        ``"percentile"``, ``"neighbor"``, ``"group"``, ``"group_gaussian"``, ``"pairs"``, ``"mean"``, ``"gaussian"``, the name of a map
         defined elsewhere, or a map, of which a new one with the same parameters is made.
     params
         Parameters of the map's class.
@@ -212,11 +213,7 @@ class GaussianMap(ActivationMap):
         self.target_mean_ = np.average(target, axis=0, weights=target_weights)
         source_covariance = np.atleast_2d(np.cov(source, rowvar=False, aweights=source_weights))
         target_covariance = np.atleast_2d(np.cov(target, rowvar=False, aweights=target_weights))
-        ridge = self.regularization * np.trace(source_covariance) / len(source_covariance)
-        ridge = np.diag(np.full(len(source_covariance), ridge))
-        root = _matrix_power(source_covariance + ridge, 0.5)
-        inverse_root = _matrix_power(source_covariance + ridge, -0.5)
-        self.matrix_ = inverse_root @ _matrix_power(root @ (target_covariance + ridge) @ root, 0.5) @ inverse_root
+        self.matrix_ = gaussian_transport(source_covariance, target_covariance, self.regularization)
         return self
 
     def __call__(self, activations: NDArray) -> NDArray:
@@ -229,6 +226,21 @@ class GaussianMap(ActivationMap):
         return self._with_state(
             source_mean_=self.target_mean_, target_mean_=self.source_mean_, matrix_=np.linalg.inv(self.matrix_)
         )
+
+
+def gaussian_transport(source: NDArray, target: NDArray, regularization: float) -> NDArray:
+    """Matrix of the optimal transport between two Gaussians of the same mean.
+
+    Parameters
+    ----------
+    source, target
+        Their covariances, of shape ``[n_neurons, n_neurons]``.
+    regularization
+        Added to both diagonals, as a share of the mean variance of the source's neurons.
+    """
+    ridge = np.diag(np.full(len(source), regularization * np.trace(source) / len(source)))
+    root, inverse_root = (_matrix_power(source + ridge, power) for power in (0.5, -0.5))
+    return inverse_root @ _matrix_power(root @ (target + ridge) @ root, 0.5) @ inverse_root
 
 
 def _matrix_power(matrix: NDArray, power: float) -> NDArray:

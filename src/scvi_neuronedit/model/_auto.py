@@ -41,6 +41,8 @@ CANDIDATES = (
     Candidate("percentile", _BOTH),
     Candidate("neighbor", _BOTH),
     Candidate("group", _BOTH),
+    Candidate("group_gaussian", _CODE),
+    Candidate("group_gaussian, group", _BOTH),
 )
 PREFERRED = "group"
 STRENGTHS = (0.5, 0.75)
@@ -104,7 +106,7 @@ def choose_edit(
     cells, groups = sample
 
     def predict(candidate: Candidate, in_source: NDArray, in_target: NDArray) -> NDArray:
-        edit = learn(candidate, cells.subset(~in_source, ~in_target)).scale(candidate.strength)
+        edit = learn(candidate, cells.leave_out(in_source, in_target)).scale(candidate.strength)
         return model._comparable(adata, cells.source[in_source], edit, batch_size=batch_size)
 
     control, truth = (model._comparable(adata, rows, batch_size=batch_size) for rows in (cells.source, cells.target))
@@ -141,17 +143,23 @@ def sample_populations(
         return None
     rng = np.random.default_rng(random_state)
     rows = [sample_groups(side, kept, N_CELLS_PER_GROUP, rng) for side in groups]
-    return populations.subset(*rows), (groups[0][rows[0]], groups[1][rows[1]])
+    some = populations.subset(*rows)
+    if some.unpaired is not None:
+        cells, labels = some.unpaired
+        rows_alone = sample_groups(labels, np.unique(labels), N_CELLS_PER_GROUP, rng)
+        some = replace(some, unpaired=(cells[rows_alone], labels[rows_alone]))
+    return some, (groups[0][rows[0]], groups[1][rows[1]])
 
 
 def _learn(model: NeuronEdit, adata: AnnData, cells: Populations, candidate: Candidate, batch_size: int | None) -> Edit:
-    methods = [candidate.method] * len(candidate.layers)
+    methods = candidate.method.split(", ")
+    methods = methods * len(candidate.layers) if len(methods) == 1 else methods
     return model._learn(adata, cells, methods, candidate.layers, batch_size=batch_size)
 
 
 def _candidates(layers: Sequence[str], *, counts: bool) -> list[Candidate]:
     if layers:
-        methods = dict.fromkeys(candidate.method for candidate in CANDIDATES if candidate != NO_EDIT)
+        methods = dict.fromkeys(candidate.method for candidate in CANDIDATES if len(candidate.layers) == 1)
         return [NO_EDIT, *(Candidate(method, tuple(layers)) for method in methods)]
     # the expression itself can only be edited where it is not counts
     return [candidate for candidate in CANDIDATES if not (counts and candidate.layers == _BOTH)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from scvi_neuronedit.data import (
 )
 from scvi_neuronedit.model._auto import refuse_parameters
 from scvi_neuronedit.model._links import LinkLearner
+from scvi_neuronedit.model._residual import draws_by_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -85,7 +88,7 @@ class BatchMixin:
             instead.
         method, layers
             See :meth:`learn_edit`. If ``None``: the group map on the code, then, with the normal likelihood, percentiles
-            of the expression, which give every feature the control's distribution.
+            of the expression, which give every feature the control's distribution (but for its zeros, where they are many).
         control_weights
             Weight of every control, by name; those left out weigh 1. For batches with several controls.
         match_labels
@@ -276,17 +279,19 @@ class BatchMixin:
         silent: bool,
     ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Where among ``rows``, and the corrected rows of the layer, minibatch by minibatch."""
-        columns, rng = match_features(adata, self.var_names_), np.random.default_rng(random_state)
+        columns = match_features(adata, self.var_names_)
+        draws = defaultdict(partial(draws_by_step, random_state))  # of each link
+        draws_of_shares = draws_by_step(random_state, 1)
         for where, values, x, size_factor in self._minibatches(adata, rows, batch_size, silent=silent):
             batches = found.batch[rows[where]]
             for batch in np.unique(batches):
                 cells = batches == batch
-                corrected = x[cells]
+                corrected = x[cells].numpy()
                 factor = None if size_factor is None else size_factor[cells]
-                for link in ways[batch]:
-                    edited = torch.from_numpy(self._edited(link.edit, corrected, factor, rng))
-                    corrected = corrected + (edited - corrected) * torch.from_numpy(link.share)
-                x[cells] = corrected
+                for i, link in enumerate(ways[batch]):
+                    edited = self._edited(link.edit, torch.from_numpy(corrected), factor, draws[i])
+                    corrected = self._partly(corrected, edited, link.share, draws_of_shares[i])
+                x[cells] = torch.from_numpy(corrected)
             values[:, columns] = x.numpy()
             yield where, values
 

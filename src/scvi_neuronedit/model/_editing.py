@@ -19,7 +19,7 @@ from scvi_neuronedit.data import (
     select_populations,
     unknown_name,
 )
-from scvi_neuronedit.edit import UNSUPPORTED, ActivationMap, Edit, describe
+from scvi_neuronedit.edit import UNSUPPORTED, ActivationMap, Edit, describe, make_map
 from scvi_neuronedit.model._auto import choose_edit, refuse_parameters
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class EditingMixin:
         method
             ``"auto"`` tries maps, layers and strengths on groups of cells left out of learning, and takes what predicts
             these best, which may be no edit at all; the table it decided from is ``edit.selection_``. Or a map:
-            ``"group"``, ``"pairs"``, ``"neighbor"`` (Amodio et al., MLSP 2020), ``"percentile"`` (Amodio et al., 2018),
+            ``"group"``, ``"group_gaussian"``, ``"pairs"``, ``"neighbor"`` (Amodio et al., MLSP 2020), ``"percentile"`` (Amodio et al., 2018),
             ``"mean"`` (latent arithmetic), ``"gaussian"`` (affine optimal transport), or an activation map. Or a list of
             maps, one for each of ``layers``.
         layers
@@ -118,7 +118,11 @@ class EditingMixin:
                 self._states(adata, rows, layer, before, batch_size=batch_size)
                 for rows, before in ((populations.source, edit), (populations.target, None))
             )
-            step = Edit.learn(source, target, method=method, layer=layer, groups=groups, **weights, **params)
+            new, unpaired = make_map(method, **params), None
+            if new.uses_unpaired and populations.unpaired is not None:
+                rows, labels = populations.unpaired
+                unpaired = self._states(adata, rows, layer, edit, batch_size=batch_size), labels
+            step = Edit.learn(source, target, method=new, layer=layer, groups=groups, unpaired=unpaired, **weights)
             edit = replace(edit, steps=edit.steps + step.steps)
         return edit
 
@@ -159,9 +163,11 @@ class EditingMixin:
             The cells to edit, in any form a selection has. If ``None``: the source cells the edit was not learnt on,
             or, if there are none, all source cells.
         keep_residual
-            Whether each cell keeps what the autoencoder does not explain of it. With the normal likelihood the
-            result is ``x + D(edited) - D(unedited)``; with counts each count keeps its quantile, so that the result is
-            counts. Without, the result is the decoded mean.
+            Whether each cell keeps what the autoencoder does not explain of it. Counts, and values of features of which
+            more than 5 % are zero (in a layer without negative values), keep their quantile among those decoded alike, so that zeros
+            become positive in some cells only (see :func:`~scvi_neuronedit.edit.carry_counts` and
+            :class:`~scvi_neuronedit.edit.LevelDistributions`). Others become ``x + D(edited) - D(unedited)``. Without,
+            the result is the decoded mean.
         strength
             Share of the edit's displacement to apply: 0 is none, 1 all.
         layer_added
@@ -177,7 +183,7 @@ class EditingMixin:
         overwrite
             Whether an existing layer may be replaced.
         random_state
-            Seed of the bootstrap samples, and of the positions of counts within their quantiles; see :func:`~scvi_neuronedit.edit.carry_counts`.
+            Seed of the bootstrap samples, and of :class:`~scvi_neuronedit.edit.CellDraws`.
         batch_size
             Number of cells in a minibatch. ``scvi.settings.batch_size`` if ``None``.
         silent

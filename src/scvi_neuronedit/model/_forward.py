@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,11 +22,12 @@ from scvi_neuronedit.data import (
     select_cells,
     unknown_name,
 )
-from scvi_neuronedit.edit import Edit, carry_counts
+from scvi_neuronedit.edit import CellDraws, Edit
 from scvi_neuronedit.model._fingerprint import fingerprint_model
+from scvi_neuronedit.model._residual import ResidualMixin, draws_by_step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from scvi_neuronedit.edit import Step
 
 
-class ForwardMixin:
+class ForwardMixin(ResidualMixin):
     """Methods that select cells, read them in minibatches and run them through the network."""
 
     @property
@@ -192,9 +193,9 @@ class ForwardMixin:
         self, adata: AnnData, rows: NDArray[np.intp], edit: Edit | None = None, *, batch_size: int | None = None
     ) -> NDArray[np.float32]:
         """Expression of the model's features, edited or as it is."""
-        edit, rng = edit or Edit(()), np.random.default_rng(0)
+        edit, draws = edit or Edit(()), draws_by_step(0)
         minibatches = self._minibatches(adata, rows, batch_size, silent=True)
-        return np.concatenate([self._edited(edit, x, size_factor, rng) for _, _, x, size_factor in minibatches])
+        return np.concatenate([self._edited(edit, x, size_factor, draws) for _, _, x, size_factor in minibatches])
 
     def _comparable(
         self, adata: AnnData, rows: NDArray[np.intp], edit: Edit | None = None, *, batch_size: int | None = None
@@ -221,14 +222,19 @@ class ForwardMixin:
         edit: Edit,
         x: torch.Tensor,
         size_factor: torch.Tensor | None,
-        rng: np.random.Generator,
+        draws: Mapping[Any, CellDraws],
         *,
         keep_residual: bool = True,
     ) -> NDArray[np.float32]:
         """Edited expression of a minibatch, of the shape of ``x``."""
         edited = x.numpy()
-        for part in self._passes(edit):
-            edited = self._edited_once(part, torch.from_numpy(edited), size_factor, rng, keep_residual=keep_residual)
+        # which zeros rise is decided where the network is edited
+        keep_zeros = keep_residual and not all(self._edits_expression(layer) for layer in edit.layers)
+        for i, part in enumerate(self._passes(edit)):
+            x = torch.from_numpy(edited)
+            edited = self._edited_once(
+                part, x, size_factor, draws[i], keep_residual=keep_residual, keep_zeros=keep_zeros
+            )
         return edited
 
     def _passes(self, edit: Edit) -> list[Edit]:
@@ -250,37 +256,24 @@ class ForwardMixin:
         edit: Edit,
         x: torch.Tensor,
         size_factor: torch.Tensor | None,
-        rng: np.random.Generator,
+        draws: CellDraws,
         *,
         keep_residual: bool,
+        keep_zeros: bool,
     ) -> NDArray[np.float32]:
         """One pass through the networks: the mean over those that are edited, and the edit of the expression itself."""
         edits = {layer: partial(edit, layer=layer) for layer in edit.layers if not self._edits_expression(layer)}
-        if keep_residual and not edits:
-            edited = x.numpy()
-        else:
+        edited = x.numpy()
+        if edits or not keep_residual:
             before, after = (mean.mean(dim=0).cpu().numpy() for mean in self.module.edit(x, size_factor, edits))
-            if not keep_residual:
-                edited = after
-            else:
-                edited = self._with_residual(x.numpy(), before, after, rng)
-            edited = self._clip(edited)
+            edited = self._clip(self._with_residual(edited, before, after, draws) if keep_residual else after)
         if "output" in edit.layers and self._edits_expression("output"):
+            was_zero = edited <= 0
             edited = edited.copy()
             edited[:, self._levels] = edit(edited[:, self._levels], "output")
+            if keep_zeros:
+                edited[was_zero & self._level_distributions()[0]] = 0
             edited = self._clip(edited)
-        return edited
-
-    def _with_residual(
-        self, x: NDArray[np.float32], before: NDArray, after: NDArray, rng: np.random.Generator
-    ) -> NDArray[np.float32]:
-        """What each cell becomes, if it keeps what the autoencoder does not explain of it."""
-        edited = np.empty_like(x)
-        for head, i in zip(self.module.heads, self.module.columns, strict=True):
-            if head.is_count:
-                edited[:, i] = carry_counts(x[:, i], before[:, i], after[:, i], rng, head.inverse_dispersion())
-            else:
-                edited[:, i] = x[:, i] + (after[:, i] - before[:, i])
         return edited
 
     def _clip(self, edited: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -302,9 +295,9 @@ class ForwardMixin:
     ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Where among ``rows``, and the edited rows of the layer, minibatch by minibatch."""
         columns = match_features(adata, self.var_names_)
-        rng = np.random.default_rng(random_state)
+        draws = draws_by_step(random_state)
         for where, values, x, size_factor in self._minibatches(adata, rows, batch_size, silent=silent):
-            values[:, columns] = self._edited(edit, x, size_factor, rng, keep_residual=keep_residual)
+            values[:, columns] = self._edited(edit, x, size_factor, draws, keep_residual=keep_residual)
             yield where, values
 
     def _std_of(
@@ -319,11 +312,11 @@ class ForwardMixin:
         """Standard deviation of every predicted value over edits, of the shape of ``adata``; 0 outside ``rows``."""
         std = np.zeros(adata.shape, dtype=np.float32)
         columns = match_features(adata, self.var_names_)
+        draws = [draws_by_step(random_state) for _ in edits]  # the same for all, lest they count as a difference
         for where, values, x, size_factor in self._minibatches(adata, rows, batch_size, silent=True):
             predictions = [
-                # the same positions of counts for all, lest they count as a difference
-                self._edited(edit, x, size_factor, np.random.default_rng(random_state), keep_residual=keep_residual)
-                for edit in edits
+                self._edited(edit, x, size_factor, own, keep_residual=keep_residual)
+                for edit, own in zip(edits, draws, strict=True)
             ]
             values[:] = 0
             values[:, columns] = np.std(predictions, axis=0, ddof=1)

@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from scvi_neuronedit.train import DASHPruning
 
 
-_N_START_CELLS = 5_000
-
-
 class NeuronEdit(
     EditingMixin,
     BatchMixin,
@@ -127,6 +124,7 @@ class NeuronEdit(
             msg = f"n_networks={n_networks}; it must be at least 1."
             raise ValueError(msg)
         likelihoods = self._checked_likelihoods(likelihood)
+        self.levels_ = None
         counts_per_size_factor = None
         if adata is not None:
             table = self._table(adata)
@@ -202,8 +200,9 @@ class NeuronEdit(
             kwargs |= {"callbacks": [*kwargs.get("callbacks", []), pruning], "check_val_every_n_epoch": 1}
         if train_size is None:
             train_size = default_train_size({"early_stopping": early_stopping, **kwargs})
-        if self._has_counts and not self.is_trained_:
+        if self._has_counts and not self.is_trained_ and getattr(self, "trainer", None) is None:
             self._start_at_mean_shares()
+        self.levels_ = None
         super().train(
             max_epochs=max_epochs,
             batch_size=batch_size,
@@ -212,12 +211,13 @@ class NeuronEdit(
             datasplitter_kwargs=loader,
             **kwargs,
         )
+        self.levels_ = None  # a callback may have asked for them
+        self._level_distributions()
 
     def _start_at_mean_shares(self) -> None:
-        """Start the output for counts at each gene's share of all counts, in at most 5,000 cells, not at equal shares."""
+        """Start the output for counts at each gene's share of all counts, not at equal shares."""
         table = self._table(self.adata)
-        n_obs = table.n_obs
-        rows = np.sort(np.random.default_rng(0).permutation(n_obs)[:_N_START_CELLS])
+        rows = self._sample_of_conditions(table)
         totals = sum(x.sum(dim=0) for _, _, x, _ in self._minibatches(table, rows, None, silent=True))
         for head, columns in zip(self.module.heads, self.module.columns, strict=True):
             if head.is_count:

@@ -22,7 +22,7 @@ from scvi_neuronedit.data import (
     transform_for_effect,
     unknown_name,
 )
-from scvi_neuronedit.edit import carry_counts
+from scvi_neuronedit.edit import CellDraws, carry_counts
 from scvi_neuronedit.model._random import seeded
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ class PerturbationPredictionMixin:
         silent: bool,
     ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Where among ``rows``, and the predicted rows of the layer, minibatch by minibatch."""
-        module, rng = self.module, np.random.default_rng(random_state)
+        module, draws = self.module, CellDraws(random_state)
         columns = match_features(adata, self.var_names_)
         counts = module.likelihood == "nb"
         for i, minibatch in enumerate(self._minibatches(adata, rows, batch_size, silent=silent)):
@@ -274,7 +274,8 @@ class PerturbationPredictionMixin:
             if not keep_residual:
                 values[:, columns] = after
             elif counts:
-                values[:, columns] = carry_counts(x.cpu().numpy(), before, after, rng, module.inverse_dispersion())
+                own = x.cpu().numpy()
+                values[:, columns] = carry_counts(own, before, after, draws(own)[0], module.inverse_dispersion())
             else:
                 values[:, columns] += after - before
             yield where, values

@@ -67,7 +67,7 @@ class ResamplingMixin:
         predicted, true = [], []
         for group in np.unique(source_groups):
             in_source, in_target = source_groups == group, target_groups == group
-            learnt = self._relearn(edit, cells.subset(~in_source, ~in_target), batch_size)
+            learnt = self._relearn(edit, cells.leave_out(in_source, in_target), batch_size)
             before, after, truth = (
                 self._comparable(adata, rows, applied, batch_size=batch_size).mean(axis=0)
                 for rows, applied in (

@@ -33,9 +33,9 @@ class DenseStart(Callback):
         self.share = share
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set all masks to 1, unless training goes on from where they had started."""
+        """Set all masks to 1, unless training is resumed, when the state says whether they are."""
         self._last = self.share * trainer.estimated_stepping_batches
-        if trainer.global_step < self._last:
+        if trainer.global_step == 0:
             pl_module.module.shift.start_dense()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
