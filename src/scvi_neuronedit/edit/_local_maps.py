@@ -44,6 +44,8 @@ class CarriedMap(ActivationMap):
         Seed of that sample.
     """
 
+    # what the inverse swaps between source and target
+    _of_sides: ClassVar[tuple[str, ...]] = ("_", "_shifts_", "_shift_index_")
     n_neighbors: int = 50
     max_reference: int = 5_000
     random_state: int = 0
@@ -98,7 +100,7 @@ class CarriedMap(ActivationMap):
     def inverse(self) -> Self:
         """The map learnt in the other direction: mean shift of the nearest target cells. Not an exact inverse."""
         state = self.get_state()
-        for name in ("_", "_shifts_", "_shift_index_"):
+        for name in self._of_sides:
             state[f"source{name}"], state[f"target{name}"] = state[f"target{name}"], state[f"source{name}"]
         return self._with_state(**state)
 
@@ -198,6 +200,7 @@ class GroupGaussianMap(GroupMap):
 
     name: ClassVar[str] = "group_gaussian"
     uses_unpaired: ClassVar[bool] = True
+    _of_sides: ClassVar[tuple[str, ...]] = (*GroupMap._of_sides, "_members_", "_means_", "_limit_")
     regularization: float = 1e-2
 
     def __post_init__(self) -> None:
@@ -256,10 +259,9 @@ class GroupGaussianMap(GroupMap):
 
     def inverse(self) -> GroupGaussianMap:
         """The map learnt in the other direction. Not an exact inverse."""
-        state = super().inverse().get_state()
-        for name in ("_members_", "_means_", "_limit_"):
-            state[f"source{name}"], state[f"target{name}"] = state[f"target{name}"], state[f"source{name}"]
-        return self._with_state(**{**state, "matrix_": np.linalg.pinv(self.matrix_)})
+        inverse = super().inverse()
+        inverse.matrix_ = np.linalg.pinv(self.matrix_)
+        return inverse
 
 
 def _covariance_within(within: NDArray, groups: NDArray, weights: NDArray) -> NDArray:
@@ -277,8 +279,7 @@ def _farthest(within: NDArray, matrix: NDArray) -> np.float64:
 def _group_means(cells: NDArray, groups: NDArray, min_cells: int) -> tuple[NDArray, NDArray, NDArray]:
     """Cells of the groups that are large enough, the mean of each one's group, and the group."""
     names, index, n_cells = np.unique(groups, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(names), cells.shape[1]))
-    np.add.at(sums, index, cells)
+    sums = sparse.csr_matrix((np.ones(len(cells)), (index, np.arange(len(cells)))), (len(names), len(cells))) @ cells
     kept = n_cells[index] >= min_cells
     return cells[kept], (sums / n_cells[:, None])[index[kept]].astype(cells.dtype), groups[kept]
 

@@ -29,16 +29,17 @@ class ResidualMixin:
     ) -> NDArray[np.float32]:
         """What each cell becomes if it keeps its residual while what is decoded changes."""
         edited = x + (after - before)
-        if not any(self.nonnegative_):
+        often_zero, levels = self._level_distributions()
+        if not (self._has_counts or often_zero.any()):
             return edited
         points, sides = draws(x, 2)
         for head, i in zip(self.module.heads, self.module.columns, strict=True):
             if head.is_count:
                 dispersion = head.inverse_dispersion()
                 edited[:, i] = carry_counts(x[:, i], before[:, i], after[:, i], points[:, i], dispersion)
-        i, levels = self._level_distributions()
-        if i.any():
-            edited[:, i] = levels.carry(*(values[:, i] for values in (x, before, after, points, sides)))
+        if often_zero.any():
+            own = (values[:, often_zero] for values in (x, before, after, points, sides))
+            edited[:, often_zero] = levels.carry(*own)
         return edited
 
     def _partly(
@@ -46,10 +47,10 @@ class ResidualMixin:
     ) -> NDArray[np.float32]:
         """Cells moved a share of the way: values that rise from zero, or fall to it, do so in that share of the cells."""
         moved = x + (edited - x) * share
-        i, _ = self._level_distributions()
-        if not i.any():
+        often_zero, _ = self._level_distributions()
+        if not often_zero.any():
             return moved
-        jumps = i & ((x <= 0) != (edited <= 0))
+        jumps = often_zero & ((x <= 0) != (edited <= 0))
         return np.where(jumps, np.where(draws(x)[0] < share, edited, x), moved)
 
     def _level_distributions(self) -> tuple[NDArray[np.bool_], LevelDistributions | None]:
